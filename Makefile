@@ -1,0 +1,49 @@
+# Each verb sets up what it needs: .venv comes from requirements.lock, its hashes verified, once.
+
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/ready
+MODULES := $(wildcard rnn/*.py)
+CHAPTERS := $(wildcard book/[0-9]*.ipynb)
+
+# Builds that are byte for byte the same: no clock, no hash order, no outside.
+export SOURCE_DATE_EPOCH := 1767225600
+export PYTHONHASHSEED := 0
+
+.DEFAULT_GOAL := help
+.PHONY: help book test lab serve export execute mutants lock clean
+
+help: ## list the verbs
+	@sed -n 's/^\([a-z]*\):.*## /make \1|/p' Makefile | column -t -s '|'
+
+book: $(READY) ## execute every chapter and render the book into _build/html
+	$(BIN)/jupyter-book build . -W -n --keep-going --quiet
+	@echo "The book is at _build/html/index.html"
+
+test: $(READY) ## run everything that must hold
+	PYTHONHASHSEED=random $(BIN)/pytest -n 2 --dist loadfile
+
+lab: $(READY) ## open the chapters in JupyterLab, ready to execute
+	$(BIN)/jupyter lab book
+
+serve: book ## show the built book at http://127.0.0.1:8000
+	$(BIN)/python -m http.server --bind 127.0.0.1 --directory _build/html 8000
+
+export: $(READY) ## write rnn/ from the chapters' cells tagged `export`
+	$(BIN)/python tools/export.py
+
+execute: $(READY) ## run the chapters and store their outputs in place
+	$(BIN)/python tools/execute.py $(CHAPTERS)
+
+mutants: $(READY) ## change the modules in every place, one at a time, and see the tests notice
+	$(BIN)/python tools/mutants.py
+
+lock: ## pin all dependencies anew, with hashes (needs uv)
+	uv pip compile --universal --generate-hashes --python-version 3.11 --no-annotate \
+	  --custom-compile-command "make lock" --group book --group test pyproject.toml -o requirements.lock
+
+clean: ## remove .venv and everything built
+	rm -rf .venv _build .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+$(READY): requirements.lock pyproject.toml tools/setup.py
+	@$(PYTHON) tools/setup.py
