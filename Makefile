@@ -9,6 +9,8 @@ CHAPTERS := $(wildcard book/[0-9]*.ipynb)
 # Builds that are byte for byte the same: no clock, no hash order, no outside.
 export SOURCE_DATE_EPOCH := 1767225600
 export PYTHONHASHSEED := 0
+# The chapters and tests fill the cores by themselves; threads of small products would fight over them.
+export OPENBLAS_NUM_THREADS := 1
 
 .DEFAULT_GOAL := help
 .PHONY: help book test lab serve export execute mutants lock clean
@@ -29,8 +31,9 @@ lab: $(READY) ## open the chapters in JupyterLab, ready to execute
 serve: book ## show the built book at http://127.0.0.1:8000
 	$(BIN)/python -m http.server --bind 127.0.0.1 --directory _build/html 8000
 
-export: $(READY) ## write rnn/ from the chapters' cells tagged `export`
+export: $(READY) ## write rnn/ and the equation index from the chapters
 	$(BIN)/python tools/export.py
+	$(BIN)/python tools/equations.py
 
 execute: $(READY) ## run the chapters and store their outputs in place
 	$(BIN)/python tools/execute.py $(CHAPTERS)

@@ -1,0 +1,158 @@
+"""The rendered book: strict, reproducible, and seen through a real browser.
+
+The browser tests need Chromium (found on PATH or named by CHROMIUM) and are left out,
+with a word, where there is none; REQUIRE_CHROMIUM=1 makes its absence a failure.
+"""
+
+import filecmp
+import functools
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import sync_playwright
+
+ROOT = Path(__file__).resolve().parent.parent
+CHROMIUM = (
+    os.environ.get("CHROMIUM")
+    or shutil.which("chromium")
+    or shutil.which("google-chrome")
+)
+PAGES = sorted(
+    path.stem for kind in ("*.ipynb", "*.md") for path in (ROOT / "book").glob(kind)
+)
+FAINT_TEXTS = (ROOT / "tests" / "faint_texts.js").read_text()
+QUIET = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+]
+
+
+def build(folder: Path) -> Path:
+    """Render the whole book, strictly, into a folder."""
+    command = [sys.executable, "-m", "jupyter_book.cli.main", "build", str(ROOT)]
+    done = subprocess.run(
+        [*command, "--path-output", str(folder), "-W", "-n", "--keep-going", "--all"],
+        env={**os.environ, "SOURCE_DATE_EPOCH": "1767225600"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return folder / "_build" / "html"
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory):
+    return build(tmp_path_factory.mktemp("site"))
+
+
+def test_two_builds_are_the_same_byte_for_byte(site, tmp_path):
+    again = build(tmp_path)
+    names = {path.relative_to(site) for path in site.rglob("*") if path.is_file()}
+    assert names == {
+        path.relative_to(again) for path in again.rglob("*") if path.is_file()
+    }
+    _, different, missing = filecmp.cmpfiles(site, again, names, shallow=False)
+    assert (different, missing) == ([], [])
+
+
+def test_every_page_is_there(site):
+    assert (site / "index.html").exists()
+    assert all((site / "book" / f"{page}.html").exists() for page in PAGES)
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *arguments):
+        pass
+
+
+@pytest.fixture(scope="session")
+def address(site):
+    server = ThreadingHTTPServer(
+        ("127.0.0.1", 0), functools.partial(Quiet, directory=str(site))
+    )
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture(scope="session")
+def browser():
+    if not CHROMIUM:
+        if os.environ.get("REQUIRE_CHROMIUM"):
+            pytest.fail("REQUIRE_CHROMIUM is set, but no Chromium was found")
+        pytest.skip(
+            "left out: no Chromium on this machine (install it, or name it by CHROMIUM)"
+        )
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="session")
+def visit(browser, address):
+    """Open a page, wait for its formulas, note what it asks for and complains of."""
+
+    @functools.cache
+    def open_page(name, width, scheme):
+        context = browser.new_context(
+            viewport={"width": width, "height": 900}, color_scheme=scheme
+        )
+        page = context.new_page()
+        page.asked, page.complaints = [], []
+        page.on("request", lambda request: page.asked.append(request.url))
+        page.on(
+            "console",
+            lambda message: page.complaints.append((message.type, message.text)),
+        )
+        page.on(
+            "pageerror", lambda error: page.complaints.append(("error", str(error)))
+        )
+        page.goto(f"{address}/book/{name}.html", wait_until="networkidle")
+        if page.evaluate("typeof MathJax !== 'undefined'"):
+            page.evaluate("MathJax.startup.promise")
+        return page
+
+    return open_page
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("name", PAGES)
+class TestPage:
+    def test_nothing_is_asked_of_the_outside(self, visit, address, name, width, scheme):
+        asked = visit(name, width, scheme).asked
+        assert [url for url in asked if not url.startswith((address, "data:"))] == []
+
+    def test_the_console_is_silent(self, visit, name, width, scheme):
+        complaints = visit(name, width, scheme).complaints
+        assert [text for kind, text in complaints if kind in {"error", "warning"}] == []
+
+    def test_every_formula_is_rendered(self, visit, name, width, scheme):
+        page = visit(name, width, scheme)
+        sources = page.locator(".math").count()
+        assert page.locator(".math mjx-container svg").count() >= sources
+        assert page.locator("[data-mjx-error], mjx-merror").count() == 0
+        assert "\\(" not in page.locator("article").inner_text()
+
+    def test_the_page_does_not_scroll_sideways(self, visit, name, width, scheme):
+        page = visit(name, width, scheme)
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+    def test_every_text_has_contrast(self, visit, name, width, scheme):
+        assert visit(name, width, scheme).evaluate(FAINT_TEXTS) == []
+
+    def test_every_picture_is_loaded_and_described(self, visit, name, width, scheme):
+        page = visit(name, width, scheme)
+        for picture in page.locator("article img").all():
+            assert picture.evaluate("i => i.complete && i.naturalWidth > 0")
+            assert len(picture.get_attribute("alt") or "") > 20
