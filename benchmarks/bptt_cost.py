@@ -1,13 +1,13 @@
-"""What one call of `bptt` costs, against the forward pass plus loss, and how it grows with T.
+"""What a call of `bptt` costs against forward pass plus loss, and how it grows with T.
 
 Usage: OPENBLAS_NUM_THREADS=1 python benchmarks/bptt_cost.py
 
-The floor: the ratio of the two, medians of alternating runs, is no more than 3 at every size;
-time and peak memory per step do not grow with T. Times are of the processor, in one thread:
-they leave out what else the machine does, except that it may fill the caches.
+The floor: the ratio of the two, medians of alternating runs, is no more than 3 at every
+size; time and peak memory per step do not grow with T. Times are of the processor, in
+one thread: they leave out what else the machine does, but for its use of the caches.
 
-Measured on a machine of two cores: ratios from 1.4 to 2.9; from T = 1000 on, 16 microseconds and
-5.3 kB a step.
+Measured on a machine of two cores: ratios from 1.4 to 2.97; from T = 1000 on, 16
+microseconds and 5.3 kB a step.
 """
 
 import tracemalloc
@@ -31,7 +31,7 @@ SIZES = [  # H, N, T, batch axes, type
 ]
 
 
-def case(H: int, N: int, T: int, batch: tuple[int, ...], dtype: type) -> tuple[Any, ...]:
+def case(H: int, N: int, T: int, batch: tuple[int, ...], dtype: Any) -> tuple[Any, ...]:
     """A random network with W of norm about 2, words and targets."""
     rng = np.random.default_rng(0)
     shapes = ((N, H), (H, H), (N, H))
@@ -48,9 +48,13 @@ def seconds(function: Callable[..., Any], arguments: tuple[Any, ...]) -> float:
 
 
 def medians(arguments: tuple[Any, ...], rounds: int = 9) -> tuple[float, float]:
-    """Median times of loss and of bptt, called in turn, after a round that does not count."""
-    pairs = [(seconds(loss, arguments), seconds(bptt, arguments)) for _ in range(rounds + 1)][1:]
-    return median(a for a, _ in pairs), median(b for _, b in pairs)
+    """Median times of loss and of bptt, in turn; the first round does not count."""
+    times: dict[Callable[..., Any], list[float]] = {loss: [], bptt: []}
+    for _ in range(rounds + 1):
+        for function, list_of_times in times.items():
+            list_of_times.append(seconds(function, arguments))
+    a, b = (median(list_of_times[1:]) for list_of_times in times.values())
+    return a, b
 
 
 def peak(arguments: tuple[Any, ...]) -> int:
@@ -68,9 +72,11 @@ def main() -> None:
     print("    H      N     T  batch  type      loss ms   bptt ms  ratio")
     for H, N, T, batch, dtype in SIZES:
         a, b = medians(case(H, N, T, batch, dtype))
-        name = f"{H:5}{N:7}{T:6}{int(np.prod(batch)):7}  {dtype.__name__:8}"
-        print(f"{name}{1e3 * a:9.2f}{1e3 * b:10.2f}{b / a:7.2f}")
-    print("\n    T   bptt us/step   peak bytes/step   (H = 50, N = 200, float64)")
+        B = int(np.prod(batch))
+        print(f"{H:5}{N:7}{T:6}{B:7}  {dtype.__name__:8}", end="")
+        print(f"{1e3 * a:9.2f}{1e3 * b:10.2f}{b / a:7.2f}")
+    print("\nH = 50, N = 200, float64")
+    print("    T   bptt us/step   peak bytes/step")
     for T in (100, 200, 500, 1000, 2000, 5000):
         arguments = case(50, 200, T, (), np.float64)
         _, b = medians(arguments, 5)

@@ -1,0 +1,365 @@
+"""Every result of the book against its formula, written out element by element.
+
+Each test is marked with the labels it guards, and calls the functions as `rnn.name`:
+the last tests put wrong ones in their place and see the guards fail.
+"""
+
+import math
+import re
+import sys
+from collections import Counter
+from itertools import pairwise
+
+import equations
+import mpmath
+import numpy as np
+import pytest
+
+import rnn
+
+GUARDED = equations.tests()
+
+
+def problem(T=4, H=3, N=5):
+    """A small model with weights of order one, a text, and a state to begin with."""
+    rng = np.random.default_rng(1)
+    params = rnn.Parameters(
+        np.asfortranarray(rng.normal(size=(H, N))),
+        rng.normal(size=(H, H)) / math.sqrt(H),
+        rng.normal(size=(N, H)),
+    )
+    words, targets = rng.integers(0, N, (2, T))
+    return params, words, targets, rng.random(H)
+
+
+def close(given, expected):
+    np.testing.assert_allclose(given, expected, rtol=1e-12, atol=1e-14)
+
+
+def forward(params, words, s):
+    """States and outputs by the formulas."""
+    states, outputs = [], []
+    for word in words:
+        a = [
+            params.U[j, word] + sum(params.W[j, k] * s[k] for k in range(len(s)))
+            for j in range(len(s))
+        ]
+        s = [1 / (1 + math.exp(-x)) for x in a]
+        z = [sum(row[j] * s[j] for j in range(len(s))) for row in params.V]
+        total = sum(math.exp(x) for x in z)
+        states.append(s)
+        outputs.append([math.exp(x) / total for x in z])
+    return np.array(states), np.array(outputs)
+
+
+def backward(params, words, targets, s_init, tau):
+    """The errors e[t, k] of step t sent back k steps, and the sums for U and W."""
+    states, outputs = forward(params, words, s_init)
+    slope = states * (1 - states)
+    before = np.array([s_init, *states[:-1]])
+    T, H = states.shape
+    errors = np.zeros((T, T, H))
+    dU, dW = np.zeros_like(params.U), np.zeros_like(params.W)
+    for t in range(T):
+        d = np.eye(len(params.V))[targets[t]]
+        errors[t, 0] = params.V.T @ (d - outputs[t]) * slope[t]
+        for k in range(1, min(tau, t) + 1):
+            errors[t, k] = params.W.T @ errors[t, k - 1] * slope[t - k]
+        for k in range(min(tau, t) + 1):
+            dU[:, words[t - k]] -= errors[t, k]
+            dW -= np.outer(errors[t, k], before[t - k])
+    return errors, dU, dW
+
+
+@pytest.mark.equation("eq-one-hot")
+def test_a_word_is_one_at_its_index_and_zero_elsewhere():
+    close(rnn.one_hot([2, 0], 3), [[0, 0, 1], [1, 0, 0]])
+
+
+@pytest.mark.equation("eq-expected-uses", "eq-expected-words", "eq-expected-bigrams")
+def test_a_sentence_holds_on_average_what_the_rules_expect():
+    grammar = rnn.Grammar.from_text("S -> a X | b\nX -> a b | 3 b")
+    close(rnn.rule_expectations(grammar)["S"], 1)
+    close(rnn.rule_expectations(grammar)["X"], 1 / 2)
+    expected = {"a": 1 / 2 + 1 / 8, "b": 1, "</s>": 1}
+    assert rnn.word_expectations(grammar).keys() == expected.keys()
+    for word, count in rnn.word_expectations(grammar).items():
+        close(count, expected[word])
+    pairs = rnn.bigram_expectations(grammar)
+    expected = {
+        ("</s>", "a"): 1 / 2,
+        ("</s>", "b"): 1 / 2,
+        ("a", "a"): 1 / 8,
+        ("a", "b"): 1 / 2,
+        ("b", "</s>"): 1,
+    }
+    assert {pair for pair, count in pairs.items() if count} == expected.keys()
+    for pair, count in expected.items():
+        close(pairs[pair], count)
+
+
+@pytest.mark.equation("eq-hidden-state")
+def test_states_follow_the_recurrence():
+    params, words, _, s_init = problem()
+    close(rnn.hidden_states(params, words, s_init), forward(params, words, s_init)[0])
+
+
+@pytest.mark.equation("eq-sigmoid", "eq-tanh", "eq-relu")
+def test_activations_are_what_their_formulas_say():
+    for z in (-30.0, -1.5, 0.0, 0.3, 40.0):
+        close(rnn.sigmoid(z), float(1 / (1 + mpmath.exp(-z))))
+        close(rnn.tanh(z), float(mpmath.tanh(z)))
+        close(rnn.relu(z), max(z, 0))
+
+
+@pytest.mark.equation("eq-slope-sigmoid", "eq-slope-tanh", "eq-slope-relu")
+def test_slopes_written_with_the_state_are_derivatives():
+    for z in (-2.0, -0.1, 0.4, 3.0):
+        s = 1 / (1 + math.exp(-z))
+        close(rnn.sigmoid.slope(s), math.exp(-z) * s**2)
+        close(rnn.tanh.slope(math.tanh(z)), 1 / math.cosh(z) ** 2)
+        close(rnn.relu.slope(max(z, 0.0)), 1 if z > 0 else 0)
+
+
+@pytest.mark.equation("eq-logits", "eq-softmax", "eq-outputs")
+def test_outputs_are_shares_of_exponentials():
+    params, words, _, s_init = problem()
+    states, outputs = forward(params, words, s_init)
+    close(rnn.logits(params, states), [params.V @ s for s in states])
+    close(rnn.softmax([params.V @ s for s in states]), outputs)
+    close(rnn.outputs(params, states), outputs)
+
+
+@pytest.mark.equation("eq-log-softmax")
+def test_the_logarithm_of_the_softmax_keeps_its_digits():
+    z = [-3.0, 40.0, 2.0]
+    total = sum(mpmath.exp(x) for x in z)
+    close(rnn.log_softmax(z), [float(mpmath.log(mpmath.exp(x) / total)) for x in z])
+
+
+@pytest.mark.equation("eq-temperature")
+def test_a_temperature_divides_the_logits():
+    z = np.array([0.5, -1.0, 2.0])
+    weights = np.exp(z / 0.7)
+    close(rnn.tempered_softmax(z, 0.7), weights / weights.sum())
+
+
+@pytest.mark.equation("eq-draw")
+def test_a_draw_inverts_the_cumulative_distribution():
+    y = [0.1, 0.0, 0.6, 0.3]
+    rng, twin = np.random.default_rng(3), np.random.default_rng(3)
+    for _ in range(50):
+        u, index, cumulative = twin.random(), 0, y[0]
+        while cumulative <= u:
+            index += 1
+            cumulative += y[index]
+        assert rnn.draw_index(y, rng) == index
+
+
+@pytest.mark.equation("eq-generate")
+def test_what_is_drawn_is_fed_back():
+    params, _, _, _ = problem()
+    rng, twin = np.random.default_rng(4), np.random.default_rng(4)
+    words = [0]
+    for _ in range(12):
+        y = forward(params, words, np.zeros(3))[1][-1]
+        words.append(int(np.searchsorted(np.cumsum(y), twin.random(), side="right")))
+    assert list(rnn.generate(params, rng, 12)) == words[1:]
+
+
+@pytest.mark.equation("eq-loss")
+def test_the_loss_is_the_sum_of_the_costs_of_the_targets():
+    params, words, targets, s_init = problem()
+    outputs = forward(params, words, s_init)[1]
+    costs = [-math.log(y[target]) for y, target in zip(outputs, targets, strict=True)]
+    close(rnn.loss(params, words, targets, s_init), sum(costs))
+
+
+@pytest.mark.equation("eq-output-error")
+def test_the_output_error_is_target_less_output():
+    y = np.array([[0.2, 0.5, 0.3], [0.6, 0.3, 0.1]])
+    close(rnn.output_error(y, [2, 0]), [[-0.2, -0.5, 0.7], [0.4, -0.3, -0.1]])
+
+
+@pytest.mark.equation("eq-perplexity", "eq-bits", "eq-mean-cross-entropy", "eq-entropy")
+def test_measures_of_uncertainty():
+    close(rnn.perplexity(math.log(7)), 7)
+    close(rnn.bits(math.log(8)), 3)
+    close(rnn.mean_cross_entropy([0.5, 0.125]), 2 * math.log(2))
+    close(rnn.entropy([0.5, 0.25, 0.25, 0.0]), 1.5 * math.log(2))
+
+
+@pytest.mark.equation("eq-unigram", "eq-bigram")
+def test_counts_make_the_baselines():
+    words, targets = [0, 1, 2, 1, 2], [1, 2, 1, 2, 2]
+    prior = rnn.unigram_probabilities(targets, 4, pseudo_count=2.0)
+    counts = Counter(targets)
+    close(prior, [(counts[m] + 0.5) / 7 for m in range(4)])
+    prior = np.array([(counts[m] + 0.5) / 7 for m in range(4)])
+    pairs = rnn.count_bigrams(words, targets, 4)
+    given = rnn.bigram_probabilities(pairs, prior, [1, 2, 2], [2, 0, 1], 3.0)
+    expected = [(2 + 3 * prior[2]) / 5, 3 * prior[0] / 5, (1 + 3 * prior[1]) / 5]
+    close(given, expected)
+
+
+@pytest.mark.equation("eq-grammar-limits")
+def test_the_limits_of_a_language_of_three_sentences():
+    grammar = rnn.Grammar.from_text("S -> a a | a b | 2 b")
+    p = {("a", "a"): 1 / 4, ("a", "b"): 1 / 4, ("b",): 1 / 2}
+    length = sum(share * (len(words) + 1) for words, share in p.items())
+    words, pairs = Counter(), Counter()
+    for sentence, share in p.items():
+        text = ["</s>", *sentence, "</s>"]
+        for before, after in pairwise(text):
+            words[after] += share
+            pairs[before, after] += share
+    limits = rnn.grammar_limits(grammar)
+    unigram = -sum(c * math.log(c / length) for c in words.values()) / length
+    close(limits.unigram, unigram)
+    bigram = -sum(c * math.log(c / words[v]) for (v, _), c in pairs.items()) / length
+    close(limits.bigram, bigram)
+    close(limits.exact, -sum(q * math.log(q) for q in p.values()) / length)
+
+
+@pytest.mark.equation("eq-complex-step")
+def test_the_complex_step_is_the_derivative():
+    close(
+        rnn.complex_step(lambda x: np.exp(x[0]) * x[1] ** 3, [0.5, 2.0]),
+        [8 * math.exp(0.5), 12 * math.exp(0.5)],
+    )
+
+
+@pytest.mark.equation("eq-gradient-error")
+def test_the_gradient_error_is_the_largest_difference_over_the_largest_element():
+    close(rnn.gradient_error([1.0, -2.0, 0.5], [1.5, -4.0, 0.5]), 2 / 4)
+
+
+@pytest.mark.equation("eq-gradient-v")
+def test_dv_is_minus_the_sum_of_outer_products():
+    params, words, targets, s_init = problem()
+    states, outputs = forward(params, words, s_init)
+    e_o = np.eye(len(params.V))[targets] - outputs
+    expected = -sum(np.outer(e, s) for e, s in zip(e_o, states, strict=True))
+    close(rnn.gradient_v(e_o, states), expected)
+
+
+@pytest.mark.equation("eq-hidden-error", "eq-hidden-slope")
+def test_the_hidden_error_is_the_output_error_through_v_times_the_slope():
+    params, words, targets, s_init = problem()
+    states, outputs = forward(params, words, s_init)
+    e_o = np.eye(len(params.V))[targets] - outputs
+    errors, _, _ = backward(params, words, targets, s_init, 0)
+    close(rnn.hidden_error(params, e_o, states), errors[:, 0])
+
+
+@pytest.mark.equation("eq-gradient-u", "eq-gradient-w")
+def test_du_and_dw_with_one_step_of_memory():
+    params, words, targets, s_init = problem()
+    errors, dU, dW = backward(params, words, targets, s_init, 0)
+    states, _ = forward(params, words, s_init)
+    close(rnn.gradient_u(errors[:, 0], words, params.U.shape[1]), dU)
+    close(rnn.gradient_w(errors[:, 0], [s_init, *states[:-1]]), dW)
+
+
+@pytest.mark.equation("eq-bptt-recursion", "eq-delta", "eq-truncated-delta")
+def test_errors_are_sent_back_a_step_at_a_time():
+    params, words, targets, s_init = problem()
+    states, _ = forward(params, words, s_init)
+    slopes = states * (1 - states)
+    for tau in range(len(words)):
+        errors, _, _ = backward(params, words, targets, s_init, tau)
+        delta = np.array(
+            [
+                sum(errors[t + k, k] for k in range(min(tau, len(words) - 1 - t) + 1))
+                for t in range(len(words))
+            ]
+        )
+        close(rnn.truncated_error(params, errors[:, 0], slopes, tau), delta)
+        if tau > 0:
+            close(
+                rnn.send_back(params, errors[tau:, tau - 1], slopes[:-tau]),
+                errors[tau:, tau],
+            )
+    close(rnn.total_error(params, errors[:, 0], slopes), delta)
+
+
+@pytest.mark.equation("eq-bptt-u", "eq-bptt-w")
+def test_gradients_through_time():
+    params, words, targets, s_init = problem()
+    for tau in range(len(words)):
+        _, dU, dW = backward(params, words, targets, s_init, tau)
+        _, gradient, _ = rnn.bptt(params, words, targets, s_init, tau)
+        close(gradient.U, dU)
+        close(gradient.W, dW)
+
+
+def test_every_equation_has_code_that_names_it():
+    assert equations.functions().keys() == equations.equations().keys()
+
+
+def test_no_docstring_names_an_equation_that_is_gone():
+    for path in sorted((equations.ROOT / "rnn").glob("*.py")):
+        named = set(re.findall(r":eq:`([^`]+)`", path.read_text()))
+        assert named <= equations.equations().keys(), path.name
+
+
+def test_every_equation_is_guarded():
+    assert GUARDED.keys() == equations.equations().keys()
+
+
+def test_the_index_is_up_to_date():
+    assert equations.PAGE.read_text() == equations.page(), "run `make export`"
+
+
+def wrong(value):
+    """A value a little off, of the same form."""
+    match value:
+        case rnn.Activation():
+            return Off(value)
+        case dict():
+            return {key: wrong(part) for key, part in value.items()}
+        case tuple() if hasattr(value, "_fields"):
+            return type(value)(*map(wrong, value))
+        case tuple():
+            return tuple(map(wrong, value))
+        case np.ndarray() if value.dtype.kind in "iu":
+            return (value + 1) % 5
+        case int():
+            return value + 1
+        case _:
+            return 1.01 * value + 0.001
+
+
+class Off:
+    """An activation whose values and slopes are off."""
+
+    def __init__(self, activation):
+        self.activation = activation
+
+    def __call__(self, z):
+        return wrong(self.activation(z))
+
+    def slope(self, s):
+        return wrong(self.activation.slope(s))
+
+
+CASES = [
+    (label, name.split(".")[1], test.split("::")[1])
+    for label, names in sorted(equations.functions().items())
+    for name in names
+    for test in GUARDED[label]
+    if test.startswith("test_equations::")
+]
+
+
+@pytest.mark.parametrize(("label", "name", "guard"), CASES)
+def test_a_guard_fails_when_the_function_is_wrong(label, name, guard, monkeypatch):
+    right = getattr(rnn, name)
+    if isinstance(right, rnn.Activation):
+        monkeypatch.setattr(rnn, name, Off(right))
+    else:
+        monkeypatch.setattr(
+            rnn, name, lambda *given, **named: wrong(right(*given, **named))
+        )
+    with pytest.raises(AssertionError):
+        getattr(sys.modules[__name__], guard)()
