@@ -23,17 +23,11 @@ from .cross_entropy import (
 )
 from .diagnosis import (
     CLASSIC_MISTAKES,
-    SEEN_BY,
-    TOLERANCES,
-    Backward,
     GradientReport,
     Mistake,
     check_gradient,
-    classic_mistakes,
-    factor_name,
     faulty_gradient,
     fitted_factor,
-    gradient_cosine,
 )
 from .gradient_check import complex_step, gradient_error
 from .gradient_u import gradient_u, hidden_error
@@ -85,7 +79,6 @@ from .words import (
 
 __all__ = [
     "Activation",
-    "Backward",
     "BigramCounts",
     "CLASSIC_MISTAKES",
     "END",
@@ -95,9 +88,7 @@ __all__ = [
     "Mistake",
     "Parameters",
     "Rule",
-    "SEEN_BY",
     "SMALL_LANGUAGE",
-    "TOLERANCES",
     "UNKNOWN",
     "Vocabulary",
     "bigram_expectations",
@@ -112,16 +103,13 @@ __all__ = [
     "check_parameters",
     "check_targets",
     "check_temperature",
-    "classic_mistakes",
     "complex_step",
     "count_bigrams",
     "draw_index",
     "entropy",
-    "factor_name",
     "faulty_gradient",
     "fitted_factor",
     "generate",
-    "gradient_cosine",
     "gradient_error",
     "gradient_u",
     "gradient_v",

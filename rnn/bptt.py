@@ -1,4 +1,4 @@
-"""Backpropagation through time: the whole gradient.
+"""Backpropagation through time.
 
 Exported from book/09_bptt.ipynb. Edit that chapter, then run `make export`.
 """
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .cross_entropy import check_targets, output_error
+from .cross_entropy import output_error, summed_cost
 from .gradient_u import gradient_u, hidden_error
 from .gradient_v import gradient_v
 from .gradient_w import gradient_w
@@ -52,7 +52,7 @@ def total_error(params: Parameters, e_h: ArrayLike, slopes: ArrayLike) -> NDArra
         slopes: f' at the states s(t), the same shape.
 
     Returns:
-        delta, the same shape: minus the derivative of E by the pre-activations.
+        delta, the same shape; minus the derivative of E by the pre-activations.
 
     Raises:
         ValueError: if the shapes do not fit, or numbers are not finite.
@@ -148,9 +148,8 @@ def bptt(
     states = hidden_states(params, words, s_init, activation)
     N, last = len(params.V), len(states) - 1
     tau = last if tau is None else _check_tau(tau)
-    targets = check_targets(targets, states.shape[:-1], N)
     log_y = log_softmax(logits(params, states))
-    loss = -np.take_along_axis(log_y, targets[..., np.newaxis], axis=-1).sum()
+    loss = summed_cost(log_y, targets)
     e_o = output_error(np.exp(log_y, out=log_y), targets)
     e_h = hidden_error(params, e_o, states, activation)
     slopes = activation.slope(states)

@@ -58,7 +58,7 @@ def summed_cost(log_y: NDArray[Any], targets: ArrayLike) -> Any:
     """The costs of the targets, - log y_d(t)(t), summed over all axes, in nats.
 
     Args:
-        log_y: Logarithms of the outputs, as `log_softmax` gives them, shape (T, ..., N).
+        log_y: Logarithms of the outputs, from `log_softmax`, shape (T, ..., N).
         targets: The words d(t) as indices, shape (T, ...).
 
     Returns:

@@ -30,8 +30,8 @@ def gradient_v(e_o: ArrayLike, states: ArrayLike) -> NDArray[Any]:
     states = check_array("states", states, (None,))
     if e_o.shape[:-1] != states.shape[:-1]:
         raise ValueError(
-            f"states has shape {states.shape}: expected {e_o.shape[:-1]} before the "
-            f"last axis, as in e_o, shape {e_o.shape}"
+            f"states has shape {states.shape}: expected leading axes "
+            f"{e_o.shape[:-1]}, as in e_o of shape {e_o.shape}"
         )
     N, H = e_o.shape[-1], states.shape[-1]
     gradient: NDArray[Any] = e_o.reshape(-1, N).T @ -states.reshape(-1, H)

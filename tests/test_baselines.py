@@ -1,7 +1,7 @@
-"""The counting baselines on a treebank that its user has: run with RNN_DATA_DIR naming its folder.
+"""The counting baselines on a treebank: run with RNN_DATA_DIR naming its folder.
 
-Every chapter's perplexities on that corpus are over all tokens, each line's `</s>` counted, with
-a vocabulary of the 10,000 types of the training text; these are the figures to start from.
+The book's perplexities on that corpus are over all tokens, each line's `</s>` counted,
+with the 10,000 types of the training text; these are the figures to start from.
 """
 
 import os
@@ -55,7 +55,9 @@ def test_bigram_perplexity(texts):
     assert mean_cross_entropy(bigram_probabilities(counts, prior, *test)) == np.inf
 
     def measure(text, b):
-        return perplexity(mean_cross_entropy(bigram_probabilities(counts, prior, *text, b)))
+        return perplexity(
+            mean_cross_entropy(bigram_probabilities(counts, prior, *text, b))
+        )
 
     b = min(2.0 ** np.arange(12), key=lambda b: measure(valid, b))
     assert b == 128

@@ -1,4 +1,4 @@
-"""Chapter 4: the loss, the output error, perplexity, the counting models and a grammar's limits."""
+"""Chapter 4: loss, output error, perplexity, counting models, a grammar's limits."""
 
 import math
 from collections import Counter
@@ -23,7 +23,14 @@ from rnn.cross_entropy import (
     perplexity,
     unigram_probabilities,
 )
-from rnn.hidden_state import Parameters, hand_example, hidden_states, init_parameters, relu, tanh
+from rnn.hidden_state import (
+    Parameters,
+    hand_example,
+    hidden_states,
+    init_parameters,
+    relu,
+    tanh,
+)
 from rnn.softmax import outputs, softmax
 from rnn.words import END, SMALL_LANGUAGE, Grammar, Vocabulary, sample_sentence, stream
 
@@ -44,7 +51,9 @@ def table(V):
 def streams(max_size=60):
     """Inputs and targets of a text over four words."""
     pair = st.tuples(st.integers(0, 3), st.integers(0, 3))
-    return st.lists(pair, min_size=1, max_size=max_size).map(lambda pairs: np.array(pairs).T)
+    return st.lists(pair, min_size=1, max_size=max_size).map(
+        lambda pairs: np.array(pairs).T
+    )
 
 
 distributions = st.lists(st.floats(0.01, 1), min_size=2, max_size=8).map(
@@ -69,8 +78,12 @@ def test_loss_is_the_sum_of_minus_log_y(shape, activation):
     params, s_init = network(rng), rng.normal(size=(*shape[1:], H))
     words, targets = rng.integers(0, N, (2, *shape))
     y = outputs(params, hidden_states(params, words, s_init, activation))
-    expected = -sum(math.log(y[(*place, targets[place])]) for place in np.ndindex(shape))
-    assert loss(params, words, targets, s_init, activation) == pytest.approx(expected, abs=1e-12)
+    expected = -sum(
+        math.log(y[(*place, targets[place])]) for place in np.ndindex(shape)
+    )
+    assert loss(params, words, targets, s_init, activation) == pytest.approx(
+        expected, abs=1e-12
+    )
 
 
 def test_loss_defaults_to_the_sigmoid_and_a_zero_state():
@@ -80,7 +93,9 @@ def test_loss_defaults_to_the_sigmoid_and_a_zero_state():
     y = outputs(params, hidden_states(params, words, np.zeros(H)))
     expected = -np.log(y[range(4), targets]).sum()
     assert loss(params, words, targets) == pytest.approx(expected, abs=1e-12)
-    assert loss(params, words, targets, activation=tanh) != pytest.approx(expected, abs=1e-3)
+    assert loss(params, words, targets, activation=tanh) != pytest.approx(
+        expected, abs=1e-3
+    )
     assert loss(params, words, targets, np.ones(H)) != pytest.approx(expected, abs=1e-3)
 
 
@@ -91,7 +106,9 @@ def test_loss_adds_over_chunks_and_sequences():
     whole = loss(params, words, targets)
     sequences = [loss(params, words[:, i], targets[:, i]) for i in range(3)]
     state = hidden_states(params, words[:4])[-1]
-    parts = loss(params, words[:4], targets[:4]) + loss(params, words[4:], targets[4:], state)
+    parts = loss(params, words[:4], targets[:4]) + loss(
+        params, words[4:], targets[4:], state
+    )
     assert whole == pytest.approx(sum(sequences), abs=1e-12)
     assert whole == pytest.approx(parts, abs=1e-12)
 
@@ -110,7 +127,9 @@ def test_loss_follows_the_parameters_type(dtype):
     assert isinstance(E, np.generic)
     assert E.dtype == dtype
     exact = Parameters(*(np.asarray(array, complex) for array in params))
-    assert abs(E - loss(exact, words, targets)) < (1e-5 if dtype == np.float32 else 1e-12)
+    assert abs(E - loss(exact, words, targets)) < (
+        1e-5 if dtype == np.float32 else 1e-12
+    )
 
 
 def test_loss_survives_extreme_logits():
@@ -122,7 +141,9 @@ def test_loss_survives_extreme_logits():
 
 def test_loss_keeps_the_digits_of_a_leading_logit():
     V = np.array([[40.0, 0.0], [0.0, 0.0]])
-    assert loss(table(V), [0], [0], activation=relu) == pytest.approx(math.exp(-40), rel=1e-14)
+    assert loss(table(V), [0], [0], activation=relu) == pytest.approx(
+        math.exp(-40), rel=1e-14
+    )
 
 
 @pytest.mark.parametrize(
@@ -170,7 +191,11 @@ def test_check_targets_gives_the_indices():
 def test_output_error_of_the_hand_example():
     params, words, targets = hand_example()
     y = outputs(params, hidden_states(params, words))
-    expected = [[-0.4596, 0.6352, -0.1756], [-0.2289, -0.4322, 0.6611], [0.6566, -0.3803, -0.2763]]
+    expected = [
+        [-0.4596, 0.6352, -0.1756],
+        [-0.2289, -0.4322, 0.6611],
+        [0.6566, -0.3803, -0.2763],
+    ]
     np.testing.assert_allclose(output_error(y, targets), expected, atol=5e-5)
 
 
@@ -197,7 +222,11 @@ def test_output_error_takes_integers_and_lists():
 @given(st.integers(0, 2**32 - 1))
 def test_output_error_is_minus_the_derivative_of_the_loss(seed):
     rng = np.random.default_rng(seed)
-    V, words, targets = rng.normal(0, 2, (N, N)), rng.permutation(N), rng.integers(0, N, N)
+    V, words, targets = (
+        rng.normal(0, 2, (N, N)),
+        rng.permutation(N),
+        rng.integers(0, N, N),
+    )
     error = output_error(softmax(V.T[words]), targets)
     assert abs(error.sum(axis=-1)).max() < 1e-14
     for t, k in np.ndindex(error.shape):
@@ -255,10 +284,13 @@ def test_perplexity_may_be_infinite_without_a_warning():
 
 @pytest.mark.parametrize("function", [perplexity, bits])
 @pytest.mark.parametrize(
-    "mean", [-1e-9, np.nan, [1.0, -1.0], [1.0, np.nan], "1", None, 1 + 0j, True, -np.inf]
+    "mean",
+    [-1e-9, np.nan, [1.0, -1.0], [1.0, np.nan], "1", None, 1 + 0j, True, -np.inf],
 )
 def test_perplexity_and_bits_refuse(function, mean):
-    with pytest.raises(ValueError, match=r"mean_nats is .* expected nats per word, 0 or more"):
+    with pytest.raises(
+        ValueError, match=r"mean_nats is .* expected nats per word, 0 or more"
+    ):
         function(mean)
 
 
@@ -285,7 +317,9 @@ def test_entropy_allows_rounding_only():
     assert entropy([0.5, 0.5 + 9e-6]) == pytest.approx(math.log(2), abs=1e-5)
     assert entropy([1 + 9e-6, 0.0]) == 0
     for p in ([0.5, 0.5 + 2e-5], [0.5, 0.5 - 2e-5], [[1.0, 0.0], [0.5, 0.6]], [0.5]):
-        with pytest.raises(ValueError, match=r"p sums to .*: expected 1 over the last axis"):
+        with pytest.raises(
+            ValueError, match=r"p sums to .*: expected 1 over the last axis"
+        ):
             entropy(p)
     for p in ([1.5, -0.5], [1 + 0j, 0j]):
         with pytest.raises(ValueError, match="p has a negative or complex element"):
@@ -308,7 +342,9 @@ def test_mean_cross_entropy():
         assert mean_cross_entropy([0.5, 0.0]) == np.inf
 
 
-@pytest.mark.parametrize("P", [[], [-0.1, 0.5], [0.5, 1 + 2e-5], [np.nan], [0.5j], 0.5, ["a"]])
+@pytest.mark.parametrize(
+    "P", [[], [-0.1, 0.5], [0.5, 1 + 2e-5], [np.nan], [0.5j], 0.5, ["a"]]
+)
 def test_mean_cross_entropy_refuses(P):
     with pytest.raises(ValueError, match=r"^probabilities"):
         mean_cross_entropy(P)
@@ -343,7 +379,10 @@ def test_count_bigrams():
 
 def naive_bigram(words, targets, prior, v, m, b):
     """The formula by loops."""
-    pairs, inputs = Counter(zip(words.tolist(), targets.tolist(), strict=True)), Counter(words)
+    pairs, inputs = (
+        Counter(zip(words.tolist(), targets.tolist(), strict=True)),
+        Counter(words),
+    )
     return (pairs[v, m] + b * prior[m]) / (inputs[v] + b) if inputs[v] + b else prior[m]
 
 
@@ -353,7 +392,10 @@ def test_bigram_probabilities_against_loops(text, b):
     prior = unigram_probabilities(targets, 4, 1)
     m, v = np.indices((4, 4))
     P = bigram_probabilities(count_bigrams(words, targets, 4), prior, v, m, b)
-    expected = [[naive_bigram(words, targets, prior, i, j, b) for i in range(4)] for j in range(4)]
+    expected = [
+        [naive_bigram(words, targets, prior, i, j, b) for i in range(4)]
+        for j in range(4)
+    ]
     np.testing.assert_allclose(P, expected, rtol=1e-13)
     np.testing.assert_allclose(P.sum(axis=0), 1)
 
@@ -395,9 +437,13 @@ def test_bigrams_of_a_large_vocabulary_need_no_table():
 @pytest.mark.parametrize("b", [-1e-9, np.nan, np.inf])
 def test_pseudo_counts_refused(b):
     counts = count_bigrams([0, 1], [1, 0], 2)
-    with pytest.raises(ValueError, match=r"pseudo_count is .*: expected a number, 0 or more"):
+    with pytest.raises(
+        ValueError, match=r"pseudo_count is .*: expected a number, 0 or more"
+    ):
         unigram_probabilities([0], 2, b)
-    with pytest.raises(ValueError, match=r"pseudo_count is .*: expected a number, 0 or more"):
+    with pytest.raises(
+        ValueError, match=r"pseudo_count is .*: expected a number, 0 or more"
+    ):
         bigram_probabilities(counts, [0.5, 0.5], [0], [1], b)
 
 
@@ -423,16 +469,20 @@ def test_limits_of_a_language_of_two_sentences():
     limits = grammar_limits(Grammar.from_text("SENTENCE -> a b | b a"))
     assert isinstance(limits, GrammarLimits)
     assert all(type(limit) is float for limit in limits)
-    np.testing.assert_allclose(limits, [math.log(3), math.log(2), math.log(2) / 3], rtol=1e-13)
+    np.testing.assert_allclose(
+        limits, [math.log(3), math.log(2), math.log(2) / 3], rtol=1e-13
+    )
 
 
 def test_limits_where_memory_buys_nothing():
-    # a, again and again, with probability 3/4: each word depends on the one before at most
+    # a, again and again, with probability 3/4: a word depends on the last at most
     limits = grammar_limits(Grammar.from_text("S -> 3 a S | 1 a"))
     choice = -(0.75 * math.log(0.75) + 0.25 * math.log(0.25))
     share = 4 / 5  # four a to one </s>
     words = -(share * math.log(share) + (1 - share) * math.log(1 - share))
-    np.testing.assert_allclose(limits, [words, share * choice, share * choice], rtol=1e-13)
+    np.testing.assert_allclose(
+        limits, [words, share * choice, share * choice], rtol=1e-13
+    )
 
 
 def test_limits_of_the_small_language_by_sampling():
@@ -447,7 +497,11 @@ def test_limits_of_the_small_language_by_sampling():
     words, targets = stream(Vocabulary((END, *SMALL_LANGUAGE.words)).encode(tokens))
     prior = unigram_probabilities(targets, size)
     P = bigram_probabilities(count_bigrams(words, targets, size), prior, words, targets)
-    measured = mean_cross_entropy(prior[targets]), mean_cross_entropy(P), surprise / len(tokens)
+    measured = (
+        mean_cross_entropy(prior[targets]),
+        mean_cross_entropy(P),
+        surprise / len(tokens),
+    )
     np.testing.assert_allclose(measured, limits, rtol=0.02)
     untrained = init_parameters(size, 10, rng)
     mean = loss(untrained, words, targets) / len(words)

@@ -1,4 +1,4 @@
-"""Chapter 7: the hidden error, and the gradient for U with the previous states held constant."""
+"""Chapter 7: the hidden error; the gradient for U, s(t-1) held constant."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,14 @@ from hypothesis import strategies as st
 from rnn.cross_entropy import loss, output_error
 from rnn.gradient_check import complex_step, gradient_error
 from rnn.gradient_u import gradient_u, hidden_error
-from rnn.hidden_state import Parameters, hand_example, hidden_states, relu, sigmoid, tanh
+from rnn.hidden_state import (
+    Parameters,
+    hand_example,
+    hidden_states,
+    relu,
+    sigmoid,
+    tanh,
+)
 from rnn.softmax import outputs
 
 H, N = 4, 6
@@ -19,7 +26,9 @@ BATCHES = [(), (3,), (2, 3)]
 def network(rng, g=1.0):
     """U and V of order one, W = g Q / sqrt(H)."""
     W = g * rng.normal(size=(H, H)) / np.sqrt(H)
-    return Parameters(np.asfortranarray(rng.normal(size=(H, N))), W, rng.normal(size=(N, H)))
+    return Parameters(
+        np.asfortranarray(rng.normal(size=(H, N))), W, rng.normal(size=(N, H))
+    )
 
 
 def case(seed, T, batch=(), g=1.0):
@@ -37,7 +46,7 @@ def errors(params, words, targets, s_init, activation):
 
 
 def cut_loss_gradient(params, words, targets, s_init, activation):
-    """dE/dU by the complex step, the T steps as T texts of one word with given states before."""
+    """dE/dU by the complex step: T texts of one word, with given states before."""
     states = hidden_states(params, words, s_init, activation)
     before = np.concatenate([np.broadcast_to(s_init, states[:1].shape), states[:-1]])
 
@@ -78,14 +87,16 @@ def test_hidden_error_element_by_element(activation):
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_hidden_error_is_minus_the_derivative_of_its_own_step(activation):
-    """E_t by a(t): a push on a(t) is a push on the column of a word that is read there only."""
+    """E_t by a(t): push a(t) by the column of a word that is read there only."""
     params, _, targets, s_init = case(1, 3)
     words = np.array([2, 4, 5])
     _, states, e_h = errors(params, words, targets, s_init, activation)
     before = np.concatenate([s_init[np.newaxis], states[:-1]])
     for t in range(3):
         one = (words[t : t + 1], targets[t : t + 1], before[t], activation)
-        derivative = complex_step(lambda U, one=one: loss(params._replace(U=U), *one), params.U)
+        derivative = complex_step(
+            lambda U, one=one: loss(params._replace(U=U), *one), params.U
+        )
         assert gradient_error(-e_h[t], derivative[:, words[t]]) < 1e-12
 
 
@@ -97,13 +108,34 @@ def test_hidden_error_of_a_batch_is_that_of_its_sequences():
         np.testing.assert_allclose(e_h[:, *b], alone, rtol=1e-13, atol=1e-15)
 
 
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_hidden_errors_of_a_batch_are_those_of_its_steps(activation):
+    """One product over the folded axes, or one for each step: the same."""
+    text = (*case(8, 5, (3,)), activation)
+    e_o, states, e_h = errors(*text)
+    assert e_o.shape == (5, 3, N)
+    assert e_h.shape == (5, 3, H)
+    for t in range(5):
+        together = hidden_error(text[0], e_o[t], states[t], activation)
+        np.testing.assert_allclose(e_h[t], together, rtol=1e-13, atol=1e-15)
+        for b in range(3):
+            single = hidden_error(text[0], e_o[t, b], states[t, b], activation)
+            np.testing.assert_allclose(e_h[t, b], single, rtol=1e-13, atol=1e-15)
+
+
 def test_hidden_error_takes_the_slope_of_the_given_activation():
     params, words, targets, s_init = case(3, 4)
     e_o, states, _ = errors(params, words, targets, s_init, tanh)
     sent = e_o @ params.V
-    np.testing.assert_allclose(hidden_error(params, e_o, states), sent * states * (1 - states))
-    np.testing.assert_allclose(hidden_error(params, e_o, states, tanh), sent * (1 - states**2))
-    np.testing.assert_array_equal(hidden_error(params, e_o, states, relu), sent * (states > 0))
+    np.testing.assert_allclose(
+        hidden_error(params, e_o, states), sent * states * (1 - states)
+    )
+    np.testing.assert_allclose(
+        hidden_error(params, e_o, states, tanh), sent * (1 - states**2)
+    )
+    np.testing.assert_array_equal(
+        hidden_error(params, e_o, states, relu), sent * (states > 0)
+    )
 
 
 def test_the_same_vector_added_to_every_row_of_v_changes_nothing():
@@ -242,13 +274,17 @@ def test_types_pass_through(dtype):
     error = hidden_error(cast, e_o.astype(dtype), states.astype(dtype), tanh)
     gradient = gradient_u(error, words, N)
     assert error.dtype == gradient.dtype == dtype
-    tolerance = 1e-5 if np.dtype(dtype).itemsize // (1 + (error.dtype.kind == "c")) == 4 else 1e-13
+    tolerance = (
+        1e-5
+        if np.dtype(dtype).itemsize // (1 + (error.dtype.kind == "c")) == 4
+        else 1e-13
+    )
     np.testing.assert_allclose(error, e_h, atol=tolerance)
     np.testing.assert_allclose(gradient, gradient_u(e_h, words, N), atol=tolerance)
 
 
 def test_the_complex_step_runs_through_both():
-    """Both functions are linear in e_o: the derivative along a direction is the value there."""
+    """Both are linear in e_o: the derivative along a direction is the value there."""
     params, words, targets, s_init = case(41, 5)
     e_o, states, _ = errors(params, words, targets, s_init, tanh)
     direction = np.random.default_rng(0).normal(size=e_o.shape)
@@ -273,20 +309,39 @@ def test_lists_are_welcome():
     ("change", "message"),
     [
         ({"e_o": np.zeros((3, 2))}, r"e_o has shape \(3, 2\): expected \(\.\.\., 3\)"),
-        ({"e_o": np.zeros((2, 3))}, r"states has shape \(3, 2\): expected \(2, 2\), to fit e_o"),
+        (
+            {"e_o": np.zeros((2, 3))},
+            r"states has shape \(3, 2\): expected \(2, 2\), to fit e_o",
+        ),
         ({"e_o": np.full((3, 3), np.nan)}, "e_o holds nan: expected finite numbers"),
         ({"e_o": np.float64(1)}, "e_o has shape"),
         ({"e_o": np.full((3, 3), "a")}, "e_o holds <U1: expected"),
-        ({"states": np.zeros((3, 3))}, r"states has shape \(3, 3\): expected \(\.\.\., 2\)"),
-        ({"states": np.zeros((3, 1, 2))}, r"states has shape \(3, 1, 2\): expected \(3, 2\)"),
+        (
+            {"states": np.zeros((3, 3))},
+            r"states has shape \(3, 3\): expected \(\.\.\., 2\)",
+        ),
+        (
+            {"states": np.zeros((3, 1, 2))},
+            r"states has shape \(3, 1, 2\): expected \(3, 2\)",
+        ),
         ({"states": np.zeros((1, 2))}, r"states has shape \(1, 2\): expected \(3, 2\)"),
-        ({"states": np.full((3, 2), np.inf)}, "states holds inf: expected finite numbers"),
-        ({"params": Parameters(np.eye(2), np.eye(2), np.eye(3))}, r"params.V has shape \(3, 3\)"),
+        (
+            {"states": np.full((3, 2), np.inf)},
+            "states holds inf: expected finite numbers",
+        ),
+        (
+            {"params": Parameters(np.eye(2), np.eye(2), np.eye(3))},
+            r"params.V has shape \(3, 3\)",
+        ),
         ({"params": None}, "params is a NoneType"),
     ],
 )
 def test_hidden_error_refuses_by_name(change, message):
-    arguments = {"params": hand_example()[0], "e_o": np.zeros((3, 3)), "states": np.zeros((3, 2))}
+    arguments = {
+        "params": hand_example()[0],
+        "e_o": np.zeros((3, 3)),
+        "states": np.zeros((3, 2)),
+    }
     with pytest.raises(ValueError, match=message):
         hidden_error(**{**arguments, **change})
 
@@ -302,9 +357,15 @@ def test_hidden_error_refuses_a_v_that_is_not_finite():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"error": np.full((3, 2), np.nan)}, "error holds nan: expected finite numbers"),
+        (
+            {"error": np.full((3, 2), np.nan)},
+            "error holds nan: expected finite numbers",
+        ),
         ({"error": np.float64(1)}, "error has shape"),
-        ({"error": np.zeros((2, 2))}, r"words has shape \(3,\): expected \(2,\), to fit error"),
+        (
+            {"error": np.zeros((2, 2))},
+            r"words has shape \(3,\): expected \(2,\), to fit error",
+        ),
         (
             {"error": np.zeros((1, 3, 2))},
             r"words has shape \(3,\): expected \(1, 3\), to fit error",

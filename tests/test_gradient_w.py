@@ -9,7 +9,14 @@ from rnn.cross_entropy import loss, output_error
 from rnn.gradient_check import complex_step, gradient_error
 from rnn.gradient_u import hidden_error
 from rnn.gradient_w import gradient_w
-from rnn.hidden_state import Parameters, hand_example, hidden_states, relu, sigmoid, tanh
+from rnn.hidden_state import (
+    Parameters,
+    hand_example,
+    hidden_states,
+    relu,
+    sigmoid,
+    tanh,
+)
 from rnn.softmax import outputs
 
 H, N = 4, 6
@@ -28,12 +35,14 @@ def case(seed, T, batch=(), g=1.0):
 
 def errors_and_states_before(params, words, targets, s_init, activation):
     states = hidden_states(params, words, s_init, activation)
-    e_h = hidden_error(params, output_error(outputs(params, states), targets), states, activation)
+    e_h = hidden_error(
+        params, output_error(outputs(params, states), targets), states, activation
+    )
     return e_h, np.concatenate([np.broadcast_to(s_init, states[:1].shape), states[:-1]])
 
 
 def cut_loss_gradient(params, words, targets, s_init, activation):
-    """dE/dW by the complex step, the T steps as T texts of one word with given states before."""
+    """dE/dW by the complex step: T texts of one word, with given states before."""
     _, before = errors_and_states_before(params, words, targets, s_init, activation)
 
     def of_w(W):
@@ -90,11 +99,16 @@ def test_equation_9_is_the_gradient_of_the_cut_loss(activation, T, batch):
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-@pytest.mark.parametrize(("T", "g", "carried"), [(1, 3.0, True), (15, 0.0, True), (2, 3.0, False)])
+@pytest.mark.parametrize(
+    ("T", "g", "carried"), [(1, 3.0, True), (15, 0.0, True), (2, 3.0, False)]
+)
 def test_nothing_is_missing_in_three_cases(activation, T, g, carried):
     params, words, targets, s_init = case(26, T, g=g)
     text = (params, words, targets, s_init * carried, activation)
-    given_gradient, true = gradient_w(*errors_and_states_before(*text)), whole_gradient(*text)
+    given_gradient, true = (
+        gradient_w(*errors_and_states_before(*text)),
+        whole_gradient(*text),
+    )
     assert true.any()
     assert gradient_error(given_gradient, true) < 1e-12
 
@@ -119,7 +133,9 @@ def test_the_first_step_tells_nothing_if_no_state_came_before():
 def test_two_words_miss_the_one_path_that_goes_back(activation):
     text = (*case(24, 2, g=2.0), activation)
     e_h, before = errors_and_states_before(*text)
-    forgotten = -np.outer((text[0].W.T @ e_h[1]) * activation.slope(before[1]), before[0])
+    forgotten = -np.outer(
+        (text[0].W.T @ e_h[1]) * activation.slope(before[1]), before[0]
+    )
     whole = whole_gradient(*text)
     assert gradient_error(gradient_w(e_h, before) + forgotten, whole) < 1e-12
 
@@ -168,18 +184,36 @@ def test_gradient_at_the_extremes():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"error": np.full((3, 2), np.nan)}, "error holds nan: expected finite numbers"),
+        (
+            {"error": np.full((3, 2), np.nan)},
+            "error holds nan: expected finite numbers",
+        ),
         ({"error": np.float64(1)}, "error has shape"),
         (
             {"error": np.zeros((2, 2))},
             r"previous_states has shape \(3, 2\): expected \(2, 2\), to fit error",
         ),
-        ({"previous_states": np.full((3, 2), np.inf)}, "previous_states holds inf: expected"),
+        (
+            {"previous_states": np.full((3, 2), np.inf)},
+            "previous_states holds inf: expected",
+        ),
         ({"previous_states": np.float64(1)}, "previous_states has shape"),
-        ({"previous_states": np.zeros((3, 1))}, r"previous_states has shape \(3, 1\): expected"),
-        ({"previous_states": np.zeros((2, 3))}, r"previous_states has shape \(2, 3\): expected"),
-        ({"previous_states": np.zeros((3, 1, 2))}, r"previous_states has shape \(3, 1, 2\): exp"),
-        ({"previous_states": np.full((3, 2), "a")}, "previous_states holds <U1: expected"),
+        (
+            {"previous_states": np.zeros((3, 1))},
+            r"previous_states has shape \(3, 1\): expected",
+        ),
+        (
+            {"previous_states": np.zeros((2, 3))},
+            r"previous_states has shape \(2, 3\): expected",
+        ),
+        (
+            {"previous_states": np.zeros((3, 1, 2))},
+            r"previous_states has shape \(3, 1, 2\): exp",
+        ),
+        (
+            {"previous_states": np.full((3, 2), "a")},
+            "previous_states holds <U1: expected",
+        ),
     ],
 )
 def test_gradient_w_refuses_by_name(change, message):

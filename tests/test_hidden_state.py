@@ -91,7 +91,11 @@ def test_check_array_makes_integers_float64():
         ([True, False], (2,), "x holds bool: expected an array of numbers"),
         (["a", "b"], (2,), "x holds <U1: expected an array of numbers"),
         ([None, 1.0], (2,), "x holds object: expected an array of numbers"),
-        ([[1.0], [1.0, 2.0]], (2,), "x has rows of different lengths: expected an array"),
+        (
+            [[1.0], [1.0, 2.0]],
+            (2,),
+            "x has rows of different lengths: expected an array",
+        ),
     ],
 )
 def test_check_array_says_what_is_wrong(array, shape, message):
@@ -107,25 +111,45 @@ def test_check_parameters_accepts_a_tuple_and_copies_nothing():
     assert check_parameters(([[1, 2]], [[3]], [[4], [5]])).U.dtype == np.float64
 
 
-@pytest.mark.parametrize("params", [None, 3, (np.ones((2, 3)), np.ones((2, 2))), (1, 2, 3, 4)])
+@pytest.mark.parametrize(
+    "params", [None, 3, (np.ones((2, 3)), np.ones((2, 2))), (1, 2, 3, 4)]
+)
 def test_check_parameters_wants_three_arrays(params):
-    with pytest.raises(ValueError, match=r"params is a \w+: expected three arrays \(U, W, V\)"):
+    with pytest.raises(
+        ValueError, match=r"params is a \w+: expected three arrays \(U, W, V\)"
+    ):
         check_parameters(params)
 
 
 @pytest.mark.parametrize(
     ("name", "matrix", "message"),
     [
-        ("U", np.ones(3), r"params.U has shape \(3,\): expected \(hidden_size, vocab_size\)"),
-        ("U", np.ones((2, 3, 1)), r"params.U has shape \(2, 3, 1\): expected \(hidden_size"),
+        (
+            "U",
+            np.ones(3),
+            r"params.U has shape \(3,\): expected \(hidden_size, vocab_size\)",
+        ),
+        (
+            "U",
+            np.ones((2, 3, 1)),
+            r"params.U has shape \(2, 3, 1\): expected \(hidden_size",
+        ),
         ("U", np.ones((0, 3)), r"params.U has shape \(0, 3\): expected \(hidden_size"),
         ("U", np.ones((2, 0)), r"params.U has shape \(2, 0\): expected \(hidden_size"),
         ("U", np.ones((3, 2)), r"params.W has shape \(2, 2\): expected \(3, 3\)"),
-        ("W", np.ones((2, 3)), r"params.W .* expected \(2, 2\), to fit params.U of shape \(2, 3\)"),
+        (
+            "W",
+            np.ones((2, 3)),
+            r"params.W .* expected \(2, 2\), to fit params.U of shape \(2, 3\)",
+        ),
         ("W", np.ones((1, 2, 2)), r"params.W has shape \(1, 2, 2\): expected \(2, 2\)"),
         ("V", np.ones((2, 3)), r"params.V has shape \(2, 3\): expected \(3, 2\)"),
         ("U", np.full((2, 3), "a"), "params.U holds <U1: expected an array of numbers"),
-        ("W", np.ones((2, 2), bool), "params.W holds bool: expected an array of numbers"),
+        (
+            "W",
+            np.ones((2, 2), bool),
+            "params.W holds bool: expected an array of numbers",
+        ),
         ("V", [[1], [1, 2], [3]], "params.V has rows of different lengths"),
     ],
 )
@@ -142,7 +166,9 @@ def test_check_parameters_names_the_matrix(name, matrix, message):
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, np.complex64, np.complex128])
+@pytest.mark.parametrize(
+    "dtype", [np.float16, np.float32, np.float64, np.complex64, np.complex128]
+)
 def test_activations_keep_dtype_and_shape(activation, dtype):
     for shape in ((), (3,), (2, 0), (2, 3, 4)):
         z = np.linspace(-2, 2, math.prod(shape)).reshape(shape).astype(dtype)
@@ -212,7 +238,11 @@ def test_sigmoid_is_symmetric_and_related_to_tanh(z):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.complex64, np.complex128])
 def test_activations_at_the_extremes(dtype):
-    largest = [1e4] if np.dtype(dtype).itemsize == 4 or dtype == np.complex64 else [1e4, 1e308]
+    largest = (
+        [1e4]
+        if np.dtype(dtype).itemsize == 4 or dtype == np.complex64
+        else [1e4, 1e308]
+    )
     with np.errstate(all="raise", under="ignore"):
         for x in largest:
             z = np.array([x, -x], dtype)
@@ -252,7 +282,7 @@ def test_slopes_against_the_complex_step(activation, z):
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_slopes_differentiate_too(activation):
-    """The slope as a function of z has the derivative that a difference quotient gives."""
+    """The slope as a function of z has the derivative of a difference quotient."""
     z, h = np.array([-1.3, -0.4, 0.7, 2.0]), 1e-5
     slope = [activation.slope(activation(x)) for x in (z - h, z + 1e-30j, z + h)]
     quotient = (slope[2] - slope[0]) / (2 * h)
@@ -263,7 +293,11 @@ def test_relu_at_zero():
     assert relu([0.0, -0.0, 5e-324]).tolist() == [0, 0, 5e-324]
     assert relu.slope([0.0, -0.0, 5e-324]).tolist() == [0, 0, 1]
     assert relu.slope(np.array([0j, 1 + 1j])).tolist() == [0, 1]
-    assert relu(np.array([1e-30j, 1 + 1e-30j, -1 + 1e-30j])).tolist() == [0, 1 + 1e-30j, 0]
+    assert relu(np.array([1e-30j, 1 + 1e-30j, -1 + 1e-30j])).tolist() == [
+        0,
+        1 + 1e-30j,
+        0,
+    ]
 
 
 def test_largest_slopes():
@@ -279,9 +313,9 @@ def test_activation_of_ones_own():
         return z / (1 + abs(z))
 
     assert isinstance(softsign, Activation)
-    assert (repr(softsign), softsign.__name__, softsign.__doc__) == ("softsign",) * 2 + (
-        "Softsign.",
-    )
+    assert (repr(softsign), softsign.__name__, softsign.__doc__) == (
+        "softsign",
+    ) * 2 + ("Softsign.",)
     assert softsign([1, -1]).tolist() == [0.5, -0.5]
     assert softsign.slope([0.5, -0.5]).tolist() == [0.25, 0.25]
     params, words, _ = hand_example()
@@ -289,7 +323,11 @@ def test_activation_of_ones_own():
 
 
 def test_activations_name_their_equations():
-    assert [repr(activation) for activation in ACTIVATIONS] == ["sigmoid", "tanh", "relu"]
+    assert [repr(activation) for activation in ACTIVATIONS] == [
+        "sigmoid",
+        "tanh",
+        "relu",
+    ]
     for activation in ACTIVATIONS:
         assert f":eq:`eq-{activation!r}`" in activation.__doc__
         assert f":eq:`eq-slope-{activation!r}`" in activation.__doc__
@@ -307,7 +345,9 @@ def test_init_parameters_shapes_order_and_spread():
         assert abs(matrix.mean()) < 0.01
         assert abs(matrix.std() - 0.1) < 0.005
     assert init_parameters(1, 1, np.random.default_rng(0)).W.shape == (1, 1)
-    assert init_parameters(np.int64(2), np.int32(3), np.random.default_rng(0)).U.shape == (3, 2)
+    assert init_parameters(
+        np.int64(2), np.int32(3), np.random.default_rng(0)
+    ).U.shape == (3, 2)
 
 
 def test_init_parameters_draws_the_same_numbers_in_every_dtype():
@@ -325,15 +365,21 @@ def test_init_parameters_draws_the_same_numbers_in_every_dtype():
 @pytest.mark.parametrize("size", [0, -1, 2.0, "3", None, (2,), np.float64(2)])
 def test_init_parameters_refuses_sizes(size):
     rng = np.random.default_rng(0)
-    with pytest.raises(ValueError, match=r"vocab_size is .*: expected an integer, 1 or more"):
+    with pytest.raises(
+        ValueError, match=r"vocab_size is .*: expected an integer, 1 or more"
+    ):
         init_parameters(size, 2, rng)
-    with pytest.raises(ValueError, match=r"hidden_size is .*: expected an integer, 1 or more"):
+    with pytest.raises(
+        ValueError, match=r"hidden_size is .*: expected an integer, 1 or more"
+    ):
         init_parameters(2, size, rng)
 
 
 @pytest.mark.parametrize("rng", [0, None, np.random.RandomState(0), np.random])
 def test_init_parameters_wants_a_generator(rng):
-    with pytest.raises(TypeError, match=r"rng is a \w+: expected np.random.default_rng\(seed\)"):
+    with pytest.raises(
+        TypeError, match=r"rng is a \w+: expected np.random.default_rng\(seed\)"
+    ):
         init_parameters(2, 2, rng)
 
 
@@ -366,7 +412,9 @@ def test_states_against_loops(seed, batch, activation):
     states = hidden_states(params, words, s_init, activation)
     assert states.shape == (T, *batch, H)
     for b in np.ndindex(*batch):
-        expected = states_by_element(params, words[:, *b], s_init[b], SCALAR[activation])
+        expected = states_by_element(
+            params, words[:, *b], s_init[b], SCALAR[activation]
+        )
         bound = 1e-12 * np.abs(expected).max(initial=1)
         assert np.abs(states[:, *b] - expected).max() <= bound
 
@@ -384,8 +432,12 @@ def test_words_and_params_may_be_lists():
     expected = hidden_states(params, words)
     assert (hidden_states(params, words.tolist()) == expected).all()
     assert (hidden_states(params, words.astype(np.uint8)) == expected).all()
-    assert (hidden_states(tuple(matrix.tolist() for matrix in params), words) == expected).all()
-    integers = Parameters(params.U.astype(int), (2 * params.W).astype(int), params.V.astype(int))
+    assert (
+        hidden_states(tuple(matrix.tolist() for matrix in params), words) == expected
+    ).all()
+    integers = Parameters(
+        params.U.astype(int), (2 * params.W).astype(int), params.V.astype(int)
+    )
     states = hidden_states(integers, words, [0, 0])
     assert states.dtype == np.float64
     assert (states == hidden_states(params._replace(W=2 * params.W), words)).all()
@@ -394,11 +446,15 @@ def test_words_and_params_may_be_lists():
 def test_one_s_init_for_all_or_one_for_each():
     params, words, s_init = random_case(2, (2, 3))
     each = hidden_states(params, words, s_init)
-    assert not np.allclose(each[:, 0, 0], hidden_states(params, words, s_init[0, 1])[:, 0, 0])
+    assert not np.allclose(
+        each[:, 0, 0], hidden_states(params, words, s_init[0, 1])[:, 0, 0]
+    )
     for one in (s_init[0, 1], s_init[:1, :1], s_init[0]):
         everywhere = np.broadcast_to(one, s_init.shape)
         np.testing.assert_allclose(
-            hidden_states(params, words, one), hidden_states(params, words, everywhere), rtol=1e-14
+            hidden_states(params, words, one),
+            hidden_states(params, words, everywhere),
+            rtol=1e-14,
         )
 
 
@@ -407,14 +463,22 @@ def test_one_s_init_for_all_or_one_for_each():
     [
         ((), (2,), r"s_init has shape \(2,\): expected \(..., 3\)"),
         ((), (), r"s_init has shape \(\): expected \(..., 3\)"),
-        ((), (1, 3), r"s_init has shape \(1, 3\): expected \(3,\), to fit words of shape \(4,\)"),
+        (
+            (),
+            (1, 3),
+            r"s_init has shape \(1, 3\): expected \(3,\), to fit words of shape \(4,\)",
+        ),
         (
             (5,),
             (4, 3),
-            r"s_init has shape \(4, 3\): expected \(5, 3\), to fit words of shape \(4, 5\)",
+            r"s_init has shape \(4, 3\): expected \(5, 3\), to fit words of shape",
         ),
         ((5,), (4, 5, 3), r"s_init has shape \(4, 5, 3\): expected \(5, 3\)"),
-        ((2, 5), (5, 2, 3), r"s_init .* expected \(2, 5, 3\), to fit words of shape \(4, 2, 5\)"),
+        (
+            (2, 5),
+            (5, 2, 3),
+            r"s_init .* expected \(2, 5, 3\), to fit words of shape \(4, 2, 5\)",
+        ),
     ],
 )
 def test_s_init_must_fit(batch, shape, message):
@@ -451,7 +515,12 @@ def test_complex_step_through_the_states(activation):
         matrix = getattr(params, name)
         change = np.random.default_rng(0).normal(size=matrix.shape)
         up, down, along = (
-            hidden_states(params._replace(**{name: matrix + x * change}), words, s_init, activation)
+            hidden_states(
+                params._replace(**{name: matrix + x * change}),
+                words,
+                s_init,
+                activation,
+            )
             for x in (h, -h, 1e-30j)
         )
         np.testing.assert_allclose(along.imag / 1e-30, (up - down) / (2 * h), atol=1e-8)
@@ -470,7 +539,9 @@ def test_reading_in_two_parts(seed, cut):
 def test_permuting_hidden_units_permutes_the_states(seed):
     params, words, s_init = random_case(seed)
     order = np.random.default_rng(seed).permutation(3)
-    permuted = Parameters(params.U[order], params.W[np.ix_(order, order)], params.V[:, order])
+    permuted = Parameters(
+        params.U[order], params.W[np.ix_(order, order)], params.V[:, order]
+    )
     np.testing.assert_allclose(
         hidden_states(permuted, words, s_init[order]),
         hidden_states(params, words, s_init)[:, order],
@@ -504,7 +575,9 @@ def test_only_the_columns_in_use_are_looked_at():
     U[:, 2] = np.nan
     broken = Parameters(U, params.W, V)
     assert (hidden_states(broken, [0, 1]) == hidden_states(params, [0, 1])).all()
-    with pytest.raises(ValueError, match=r"params.U\[:, words\] holds nan: expected finite"):
+    with pytest.raises(
+        ValueError, match=r"params.U\[:, words\] holds nan: expected finite"
+    ):
         hidden_states(broken, words)
 
 
@@ -512,7 +585,9 @@ def test_numbers_that_are_not_finite():
     params, words, _ = hand_example()
     W = params.W.copy()
     W[0, 1] = -np.inf
-    with pytest.raises(ValueError, match=r"params.W holds -inf: expected finite numbers"):
+    with pytest.raises(
+        ValueError, match=r"params.W holds -inf: expected finite numbers"
+    ):
         hidden_states(params._replace(W=W), words)
     with pytest.raises(ValueError, match="s_init holds nan: expected finite numbers"):
         hidden_states(params, words, [0.0, np.nan])
@@ -544,9 +619,13 @@ def overflowing(scale):
 def test_overflow_says_at_which_step(batch):
     words = np.zeros((6, *batch), int)
     with np.errstate(all="raise", under="ignore"):
-        assert np.isfinite(hidden_states(overflowing(1e100), words[:4], activation=relu)).all()
+        assert np.isfinite(
+            hidden_states(overflowing(1e100), words[:4], activation=relu)
+        ).all()
         for step, scale in ((2, 1e155), (4, 1e100), (5, 1e70)):
-            message = f"overflow at step {step}, .*params.W: scale params.W down, or take sigmoid"
+            message = (
+                f"overflow at step {step}, .*params.W: scale params.W down, or take"
+            )
             with pytest.raises(ValueError, match=message):
                 hidden_states(overflowing(scale), words, activation=relu)
         s_init = np.zeros((*batch, 2))
@@ -554,3 +633,12 @@ def test_overflow_says_at_which_step(batch):
         with pytest.raises(ValueError, match="overflow at step 0"):
             hidden_states(overflowing(1e10), words, s_init, activation=relu)
         assert np.isfinite(hidden_states(overflowing(1e308), words)).all()
+
+
+def test_an_error_names_the_first_number_that_is_not_finite():
+    with pytest.raises(ValueError, match="x holds inf"):
+        check_array("x", [1.0, np.inf, np.nan], (3,))
+
+
+def test_relu_has_no_slope_where_only_the_imaginary_part_is_positive():
+    assert relu.slope(np.array([1e-30j]))[0] == 0
