@@ -155,10 +155,9 @@ def _backward(forward: _Forward, mistake: Mistake, name: str) -> NDArray[Any]:
 
 def _at_step(slopes: NDArray[Any], shift: int | None) -> NDArray[Any]:
     """The slopes of the steps t + shift, t = 0 .. T-1; 1 if there is no shift."""
-    t, last = np.arange(1, len(slopes)), len(slopes) - 1
     if shift is None:
-        return np.ones_like(slopes[t])
-    return slopes[np.minimum(t + shift, last)]
+        return np.ones_like(slopes[1:])
+    return slopes[np.minimum(np.arange(1, len(slopes)) + shift, len(slopes) - 1)]
 
 
 def faulty_gradient(
@@ -311,8 +310,8 @@ def _diagnosis(case: _Case) -> str:
         groups = {f"dE/d{name}": _explanations(case, name) for name in wrong}
     lines = []
     for where, found in groups.items():
-        several = ", one of these that fit equally well" * (len(found) > 1)
-        lines.append(f"Probably wrong in {where}{several}:")
+        several = " one of these, which fit equally well" * (len(found) > 1)
+        lines.append(f"In {where}, probably{several}:")
         for text in [_sentence(case, *each) for each in found] or [_UNKNOWN]:
             lines += wrap(f"- {text}.", 79, subsequent_indent="  ")
     return "\n".join(lines)

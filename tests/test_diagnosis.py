@@ -209,7 +209,7 @@ def test_what_is_left_right_decides():
     # in V alone no mistake explains all, so the matrix is explained by itself
     report = check_gradient(params, words, targets, true._replace(V=made.V), s_init)
     assert named(report) == ["first step left out"]
-    assert report.diagnosis.startswith("Probably wrong in dE/dV:\n- ")
+    assert report.diagnosis.startswith("In dE/dV, probably:\n- ")
 
 
 def test_different_mistakes_in_different_matrices():
@@ -220,8 +220,8 @@ def test_different_mistakes_in_different_matrices():
     )
     report = check_gradient(params, words, targets, (one.U, other.W, one.V), s_init)
     assert named(report) == ["W for W^T", "slope forgotten"]
-    assert "wrong in dE/dU:\n- W" in report.diagnosis
-    assert "\nProbably wrong in dE/dW:\n- slope" in report.diagnosis
+    assert "In dE/dU, probably:\n- W" in report.diagnosis
+    assert "\nIn dE/dW, probably:\n- slope" in report.diagnosis
 
 
 def test_several_that_fit_are_all_reported():
@@ -230,7 +230,10 @@ def test_several_that_fit_are_all_reported():
     made = faulty_gradient(params, words, targets, mistake, s_init)
     report = check_gradient(params, words, targets, made, s_init)
     assert named(report) == ["slope forgotten in e_h", "slope forgotten"]
-    assert "dE/dU and dE/dW, one of these that fit equally well:" in joined(report)
+    assert (
+        "In dE/dU and dE/dW, probably one of these, which fit equally well: -"
+        in joined(report)
+    )
 
 
 def test_truncation_by_tau():
@@ -286,7 +289,7 @@ def test_factors_are_fitted_and_named(c, text):
     true = bptt(params, w, d, s_init)[1]
     report = check_gradient(params, w, d, [c * g for g in true], s_init)
     assert text in joined(report)
-    assert joined(report).startswith("Probably wrong in dE/dU and dE/dW and dE/dV: - ")
+    assert joined(report).startswith("In dE/dU and dE/dW and dE/dV, probably: - ")
     assert len(named(report)) == 1
 
 
@@ -305,7 +308,7 @@ def test_factors_of_single_matrices():
     U, W, V = bptt(params, words, targets, s_init)[1]
     report = check_gradient(params, words, targets, (U, W, V / 6), s_init)
     assert report.diagnosis == (
-        "Probably wrong in dE/dV:\n"
+        "In dE/dV, probably:\n"
         "- 0.1667 times what it should be, the mean over 6 steps, in dE/dV."
     )
     report = check_gradient(params, words, targets, (-U, -W, V / 6), s_init)
@@ -597,7 +600,7 @@ def test_report_reads_well():
         "dE/dU  right, error below 1e-09",
         "dE/dW  WRONG, error 2",
         "dE/dV  right, error below 1e-09",
-        "Probably wrong in dE/dW:",
+        "In dE/dW, probably:",
         "- -1 times what it should be, the sign (e_o and delta are minus derivatives),",
         "  in dE/dW.",
     ]
