@@ -83,12 +83,10 @@ def test_from_torch_with_biases_and_an_embedding_of_another_length(page, activat
     E, gradient, _ = bptt(larger, words, targets, larger_init, activation=activation)
     loss, theirs = run_torch(state, words, targets, s_init, activation)
     assert abs(loss - E) <= 1e-12 * E
-    assert gradient_error(gradient.W[:-1, :-1], theirs["rnn.weight_hh_l0"]) < 1e-12
-    assert gradient_error(gradient.V[:, :-1], theirs["linear.weight"]) < 1e-12
-    db_h, db_q = page["bias_gradients"](gradient, activation)
-    assert gradient_error(db_h, theirs["rnn.bias_ih_l0"]) < 1e-12
-    assert gradient_error(db_h, theirs["rnn.bias_hh_l0"]) < 1e-12
-    assert gradient_error(db_q, theirs["linear.bias"]) < 1e-12
+    converted = page["gradient_to_torch"](gradient, state, activation)
+    assert converted.keys() == theirs.keys()
+    for name, given in converted.items():
+        assert gradient_error(given, theirs[name]) < 1e-12
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -117,6 +115,24 @@ def test_d2l_and_min_char_rnn_agree_with_each_other(page, seed):
     assert abs(6 * mean - loss) < 1e-12 * loss
     for given, true in zip(rows, cols, strict=True):
         assert gradient_error(6 * given.T, true.reshape(given.T.shape)) < 1e-12
+
+
+def test_there_and_back(page):
+    params, *_ = problem(4)
+    U, W, V = params
+    for given, true in zip(page["from_joined"](np.hstack([U, W])), (U, W), strict=True):
+        assert (given == true).all()
+    assert (page["to_joined"](U, W) == np.hstack([U, W])).all()
+    for given in (
+        page["from_min_char_rnn"](*page["to_min_char_rnn"](params)[:3]),
+        page["from_d2l"](*page["to_d2l"](params)),
+        page["from_wildml"](*page["to_wildml"](params)),
+    ):
+        for matrix, true in zip(given, params, strict=True):
+            assert (matrix == true).all()
+    update = page["update_from_gradient"](U, 0.5)
+    assert (update == -0.5 * U).all()
+    assert (page["gradient_from_update"](update, 0.5) == U).all()
 
 
 @pytest.mark.parametrize("activation", [sigmoid, tanh, relu])
