@@ -3,8 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
-MODULES := $(wildcard rnn/*.py)
-CHAPTERS := $(wildcard book/[0-9]*.ipynb)
+NOTEBOOKS := $(wildcard book/*.ipynb)
 
 # Builds that are byte for byte the same: no clock, no hash order, no outside.
 export SOURCE_DATE_EPOCH := 1767225600
@@ -36,7 +35,7 @@ export: $(READY) ## write rnn/ and the equation index from the chapters
 	$(BIN)/python tools/equations.py
 
 execute: $(READY) ## run the chapters and store their outputs in place
-	$(BIN)/python tools/execute.py $(CHAPTERS)
+	$(BIN)/python tools/execute.py $(NOTEBOOKS)
 
 mutants: $(READY) ## change the modules in every place, one at a time, and see the tests notice
 	$(BIN)/python tools/mutants.py

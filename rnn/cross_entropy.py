@@ -139,7 +139,7 @@ def perplexity(mean_nats: ArrayLike) -> Any:
 
     Returns:
         The perplexity, a NumPy scalar or an array of the same shape. It is infinite,
-        without a warning, where exp overflows: above 709.7 nats in float64, above
+        without a warning, where exp overflows, above 709.7 nats in float64, above
         88.7 in float32.
 
     Raises:
@@ -347,7 +347,7 @@ def grammar_limits(grammar: Grammar) -> GrammarLimits:
             several, `exact` is too large: it counts choices that leave no trace.
 
     Returns:
-        Nats per word (`</s>` counted as one): of the best `unigram` model, of the
+        Nats per word (`</s>` counted as one) of the best `unigram` model, of the
         best `bigram` model, and of the best model of all, `exact`.
     """
     words, pairs = word_expectations(grammar), bigram_expectations(grammar)

@@ -219,7 +219,7 @@ def init_parameters(
         dtype: float type of the matrices.
 
     Returns:
-        `Parameters`, with U in Fortran order: the column of a word is contiguous.
+        `Parameters`, with U in Fortran order, so that a word picks a contiguous column.
 
     Raises:
         ValueError: a size that is not an integer of 1 or more, or a dtype that is not
@@ -254,7 +254,7 @@ def hidden_states(
             batch axes.
         s_init: s(-1), shape (..., H), one for each sequence or one for all; None for
             zeros.
-        activation: f.
+        activation: the function f of the hidden layer.
 
     Returns:
         The states, shape (T, ..., H), s(-1) not among them; float type of params and

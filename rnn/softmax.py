@@ -217,7 +217,7 @@ def generate(
         temperature: 0 or above; 0 takes the most probable word, the first if there
             are several.
         s_init: s(-1), shape (H,), the state before the prompt; None for zeros.
-        activation: f.
+        activation: the function f of the hidden layer.
 
     Returns:
         Indices of the words drawn, shape (count,); the prompt is not among them.

@@ -234,6 +234,14 @@ def test_the_gradient_error_is_the_largest_difference_over_the_largest_element()
     close(rnn.gradient_error([1.0, -2.0, 0.5], [1.5, -4.0, 0.5]), 2 / 4)
 
 
+@pytest.mark.equation("eq-fitted-factor")
+def test_the_factor_makes_the_squares_of_the_differences_least():
+    given, candidate = np.array([[2, -1], [0.5, 3]]), np.array([[1.0, 1], [2, 0]])
+    products = sum(given[i, j] * candidate[i, j] for i in (0, 1) for j in (0, 1))
+    squares = sum(candidate[i, j] ** 2 for i in (0, 1) for j in (0, 1))
+    close(rnn.fitted_factor(given, candidate), products / squares)
+
+
 @pytest.mark.equation("eq-gradient-v")
 def test_dv_is_minus_the_sum_of_outer_products():
     params, words, targets, s_init = problem()

@@ -119,7 +119,7 @@ def test_d2l_and_min_char_rnn_agree_with_each_other(page, seed):
 
 def test_there_and_back(page):
     params, *_ = problem(4)
-    U, W, V = params
+    U, W, _ = params
     for given, true in zip(page["from_joined"](np.hstack([U, W])), (U, W), strict=True):
         assert (given == true).all()
     assert (page["to_joined"](U, W) == np.hstack([U, W])).all()

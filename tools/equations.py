@@ -21,7 +21,7 @@ INTRODUCTION = """# Equation index
 Every result of the book, the function that computes it, and the tests that fail when
 that function is wrong. Generated from the chapters, the docstrings and the tests.
 
-| equation | chapter | computed by | guarded by |
+| equation | label | computed by | guarded by |
 | --- | --- | --- | --- |
 """
 
@@ -71,13 +71,16 @@ def page() -> str:
     """The text of the index."""
     computed, guarded = functions(), tests()
     rows = []
+    chapter = ""
     for label, module in equations().items():
+        if module != chapter:
+            chapter = module
+            rows.append(f"| **{{ref}}`ch-{module.replace('_', '-')}`** | | | |\n")
         names = ", ".join(
-            f"{{py:obj}}`{name} <rnn.{name}>`" for name in computed[label]
+            f"{{py:obj}}`{name.split('.')[1]} <rnn.{name}>`" for name in computed[label]
         )
-        checks = ", ".join(f"`{test.split('::')[1]}`" for test in guarded[label])
-        chapter = f"{{ref}}`ch-{module.replace('_', '-')}`"
-        rows.append(f"| {{eq}}`{label}` | {chapter} | {names} | {checks} |\n")
+        checks = ", ".join(test.split("::")[1][5:].replace("_", " ") for test in guarded[label])
+        rows.append(f"| {{eq}}`{label}` | {label[3:]} | {names} | {checks} |\n")
     return INTRODUCTION + "".join(rows)
 
 
