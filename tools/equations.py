@@ -79,7 +79,9 @@ def page() -> str:
         names = ", ".join(
             f"{{py:obj}}`{name.split('.')[1]} <rnn.{name}>`" for name in computed[label]
         )
-        checks = ", ".join(test.split("::")[1][5:].replace("_", " ") for test in guarded[label])
+        checks = ", ".join(
+            test.split("::test_")[1].replace("_", " ") for test in guarded[label]
+        )
         rows.append(f"| {{eq}}`{label}` | {label[3:]} | {names} | {checks} |\n")
     return INTRODUCTION + "".join(rows)
 
