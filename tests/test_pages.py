@@ -37,15 +37,17 @@ QUIET = [
 
 def build(folder: Path) -> Path:
     """Render the whole book, strictly, into a folder."""
-    command = [sys.executable, "-m", "jupyter_book.cli.main", "build", str(ROOT)]
+    command = [Path(sys.executable).with_name("jupyter-book"), "build", ROOT]
     done = subprocess.run(
-        [*command, "--path-output", str(folder), "-W", "-n", "--keep-going", "--all"],
+        [*command, "--path-output", folder, "-W", "-n", "--keep-going", "--all"],
         env={**os.environ, "SOURCE_DATE_EPOCH": "1767225600"},
         capture_output=True,
         text=True,
     )
+    html = folder / "_build" / "html"
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    return folder / "_build" / "html"
+    assert (html / "index.html").exists()
+    return html
 
 
 @pytest.fixture(scope="session")

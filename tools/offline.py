@@ -20,10 +20,10 @@ def carry_mathjax(app: Sphinx, config: Config) -> None:
     """Put the script beside the book's other static files and name it to every page."""
     package = distribution("sphinx-mathjax-offline")
     found = package.locate_file(f"sphinx-mathjax-offline/static/mathjax/{SCRIPT}")
-    folder = Path(app.outdir).parent / "mathjax"
+    folder = Path(app.srcdir) / "_build" / "mathjax"
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(str(found), folder / SCRIPT)
-    config.html_static_path = [*config.html_static_path, str(folder)]
+    config.html_static_path = [*config.html_static_path, "_build/mathjax"]
     config.mathjax_path = SCRIPT
 
 
