@@ -2,7 +2,8 @@
 
 The package sphinx-mathjax-offline brings MathJax along; of its 31 MB one file suffices,
 which draws formulas as SVG. Thebe, which would run cells on somebody's server, is
-unplugged: its scripts are declared twice, an error on every page.
+unplugged: its scripts are declared twice, an error on every page. And what a cell prints
+in pieces is joined, so that two builds are the same byte for byte.
 """
 
 import shutil
@@ -10,6 +11,7 @@ from importlib.metadata import distribution
 from pathlib import Path
 from typing import Any
 
+from nbclient import NotebookClient
 from sphinx.application import Sphinx
 from sphinx.config import Config
 
@@ -34,8 +36,19 @@ def unplug_thebe(app: Sphinx, config: Config) -> None:
             app.disconnect(listener.id)
 
 
+def join_pieces() -> None:
+    """Let every execution join the pieces; MyST-NB's own way leaves their seams."""
+    plain = NotebookClient.__init__
+
+    def joining(self: NotebookClient, *given: Any, **named: Any) -> None:
+        plain(self, *given, **{"coalesce_streams": True, **named})
+
+    NotebookClient.__init__ = joining
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register with Sphinx."""
     app.connect("config-inited", carry_mathjax)
     app.connect("config-inited", unplug_thebe)
+    join_pieces()
     return {"parallel_read_safe": True, "parallel_write_safe": True}
