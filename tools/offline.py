@@ -2,7 +2,7 @@
 
 The package sphinx-mathjax-offline brings MathJax along; of its 31 MB one file suffices,
 which draws formulas as SVG. Thebe, which would run cells on somebody's server, is
-unplugged: its scripts are declared twice, an error on every page. And what a cell prints
+unplugged: its scripts are declared twice, an error on every page. What a cell prints
 in pieces is joined, so that two builds are the same byte for byte.
 """
 
