@@ -12,7 +12,7 @@ export PYTHONHASHSEED := 0
 export OPENBLAS_NUM_THREADS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help book test lab serve export execute mutants lock clean
+.PHONY: help book test lab serve export execute mutants abuse lock clean
 
 help: ## list the verbs
 	@sed -n 's/^\([a-z]*\):.*## /make \1|/p' Makefile | column -t -s '|'
@@ -39,6 +39,9 @@ execute: $(READY) ## run the chapters and store their outputs in place
 
 mutants: $(READY) ## change the modules in every place, one at a time, and see the tests notice
 	$(BIN)/python tools/mutants.py
+
+abuse: $(READY) ## kill, flip, cut and fuzz: no model file is lost or read wrongly
+	$(BIN)/python tools/abuse.py
 
 lock: ## pin all dependencies anew, with hashes (needs uv)
 	uv pip compile --universal --generate-hashes --python-version 3.11 --no-annotate \

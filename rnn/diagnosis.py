@@ -4,7 +4,7 @@ Exported from book/10_diagnosis.ipynb. Edit that chapter, then run `make export`
 """
 
 from dataclasses import dataclass
-from textwrap import wrap
+from textwrap import fill
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -60,14 +60,15 @@ class Mistake(NamedTuple):
         name: what the report calls it.
         remedy: what is right instead.
         s_init: "given", or "zero": the forward pass takes s(-1) as zero.
-        left_out: the steps that the loop leaves out: (0,), or (-1,) for the last.
         updated: alpha, if V - alpha dE/dV stands for V in the hidden error.
+        left_out: the steps that the loop leaves out: (0,), or (-1,) for the last.
         slope: "f'"; "f'(s)", taken at s instead of z; "sigmoid" or "tanh", its slope.
         direct: the step, counted from t, whose slope V^T e_o(t) takes; None for none.
         recurrent: the same for W^T delta(t+1).
         back: the matrix that sends the error back, "W^T" or "W".
         tau: how many steps each error is sent back; None for as many as it should be.
-        previous: the states in dW: "s(t-1)", "s(t)", or "0, s(0), ..".
+        previous: the states in dW: "s(t-1)", "s(t)", and with another first one
+            "0, s(0), .." or "s(T-1), s(0), ..".
         transposed: whether dW is transposed.
         column: step t adds to this column of dU: "w(t)", "d(t)", or "w(t), once".
     """
@@ -75,8 +76,8 @@ class Mistake(NamedTuple):
     name: str = ""
     remedy: str = ""
     s_init: str = "given"
-    left_out: tuple[int, ...] = ()
     updated: float = 0.0
+    left_out: tuple[int, ...] = ()
     slope: str = "f'"
     direct: int | None = 0
     recurrent: int | None = 0
@@ -87,74 +88,20 @@ class Mistake(NamedTuple):
     column: str = "w(t)"
 
 
-class _Forward(NamedTuple):
-    """What a backward pass starts from."""
-
-    params: Parameters
-    words: NDArray[Any]
-    targets: NDArray[Any]
-    tau: int | None
-    activation: Activation
-    states: NDArray[Any]  # s(-1), s(0), .. s(T-1), shape (T+1, ..., H)
-    e_o: NDArray[Any]  # d(t) - y(t), shape (T, ..., N)
-    through_v: NDArray[Any]  # V^T e_o(t), shape (T, ..., H)
+def _chosen(mistake: Mistake, switch: str, positions: dict[str, Any]) -> Any:
+    """What stands at the position of a switch."""
+    position = getattr(mistake, switch)
+    if position not in positions:
+        expected = " or ".join(map(repr, positions))
+        raise ValueError(f"mistake.{switch} is {position!r}: expected {expected}")
+    return positions[position]
 
 
-def _forward(
-    params: Parameters,
-    words: ArrayLike,
-    targets: ArrayLike,
-    s_init: ArrayLike | None,
-    tau: int | None,
-    f: Activation,
-) -> _Forward:
-    """The forward pass, to V^T e_o(t)."""
-    states = hidden_states(params, words, s_init, f)
-    e_o = output_error(outputs(params, states), targets)
-    through_v, words, targets = e_o @ params.V, np.asarray(words), np.asarray(targets)
-    first = np.zeros_like(states[:1])
-    first[:] = 0 if s_init is None else s_init
-    states = np.concatenate([first, states])
-    return _Forward(params, words, targets, tau, f, states, e_o, through_v)
+def _slopes_at(slopes: NDArray[Any], shift: int | None) -> NDArray[Any]:
+    """The slopes of the steps t + shift, t = 0 .. T-1; ones if shift is None.
 
-
-def _backward(forward: _Forward, mistake: Mistake, name: str) -> NDArray[Any]:
-    """dE/dU, dE/dW or dE/dV, as a program with a mistake computes it."""
-    params, words, targets, tau, f, states, e_o, error = forward
-    left_out = list(mistake.left_out)
-    if name == "V":
-        e_o = e_o.copy()
-        e_o[left_out] = 0
-        return gradient_v(e_o, states[1:])
-    if mistake.updated:
-        error = error - e_o @ (mistake.updated * gradient_v(e_o, states[1:]))
-    f = {"sigmoid": sigmoid, "tanh": tanh}.get(mistake.slope, f)
-    slopes = f.slope(f(states) if mistake.slope == "f'(s)" else states)
-    e_h = error * _at_step(slopes, mistake.direct)
-    e_h[left_out] = 0
-    if mistake.back == "W":
-        params = params._replace(W=params.W.T)
-    slopes = _at_step(slopes, mistake.recurrent)
-    tau = tau if mistake.tau is None else mistake.tau
-    if tau is None:
-        delta = total_error(params, e_h, slopes)
-    else:
-        delta = truncated_error(params, e_h, slopes, tau)
-    delta[left_out] = 0
-    if name == "W":
-        previous = (states[1:] if mistake.previous == "s(t)" else states[:-1]).copy()
-        previous[0] *= mistake.previous != "0, s(0), .."
-        dW = gradient_w(delta, previous)
-        return dW.T if mistake.transposed else dW
-    read, N = (targets if mistake.column == "d(t)" else words), len(params.V)
-    dU = gradient_u(delta, read, N)
-    if mistake.column == "w(t), once":
-        dU[:, read.ravel()] = -delta.reshape(-1, len(dU)).T
-    return dU
-
-
-def _at_step(slopes: NDArray[Any], shift: int | None) -> NDArray[Any]:
-    """The slopes of the steps t + shift, t = 0 .. T-1; 1 if there is no shift."""
+    Step -1 comes first in slopes. No step comes after the last, whose own serves.
+    """
     if shift is None:
         return np.ones_like(slopes[1:])
     return slopes[np.minimum(np.arange(1, len(slopes)) + shift, len(slopes) - 1)]
@@ -172,11 +119,47 @@ def faulty_gradient(
     """The gradient as a program with a mistake computes it.
 
     Takes the arguments of `bptt`, and the mistake, `Mistake()` for none. Returns dE/dU,
-    dE/dW and dE/dV as `Parameters`; raises ValueError for what `bptt` refuses.
+    dE/dW and dE/dV as `Parameters`; raises ValueError for what `bptt` refuses, and for
+    a switch at a position that it does not have.
     """
-    start = None if mistake.s_init == "zero" else s_init
-    forward = _forward(params, words, targets, start, tau, activation)
-    return Parameters(*(_backward(forward, mistake, name) for name in "UWV"))
+    U, W, V = check_parameters(params)
+    s_init = _chosen(mistake, "s_init", {"given": s_init, "zero": None})
+    states = hidden_states(params, words, s_init, activation)
+    e_o = output_error(outputs(params, states), targets)
+    first = np.full_like(states[:1], 0 if s_init is None else s_init)
+    before = np.concatenate([first, states])  # s(-1), s(0), .. s(T-1)
+
+    if mistake.updated:
+        V = V - mistake.updated * gradient_v(e_o, states)
+    left_out = list(mistake.left_out)
+    e_o[left_out] = 0  # no error begins at a step that is left out
+    slopes = {
+        "f'": activation.slope(before),
+        "f'(s)": activation.slope(activation(before)),
+        "sigmoid": sigmoid.slope(before),
+        "tanh": tanh.slope(before),
+    }
+    slope = _chosen(mistake, "slope", slopes)
+    e_h = (e_o @ V) * _slopes_at(slope, mistake.direct)
+
+    sender = _chosen(mistake, "back", {"W^T": W, "W": W.T})  # sends by its transpose
+    way = Parameters(U, sender, V), e_h, _slopes_at(slope, mistake.recurrent)
+    tau = tau if mistake.tau is None else mistake.tau
+    delta = total_error(*way) if tau is None else truncated_error(*way, tau)
+    delta[left_out] = 0  # and what came there from later steps is not summed
+
+    states_in_dw = {
+        "s(t-1)": before[:-1],
+        "s(t)": states,
+        "0, s(0), ..": np.concatenate([0 * first, states[:-1]]),
+        "s(T-1), s(0), ..": np.roll(states, 1, axis=0),
+    }
+    dW = gradient_w(delta, _chosen(mistake, "previous", states_in_dw))
+    columns = {"w(t)": words, "d(t)": targets, "w(t), once": words}
+    dU = gradient_u(delta, _chosen(mistake, "column", columns), len(V))
+    if mistake.column == "w(t), once":
+        dU[:, np.ravel(words)] = -delta.reshape(-1, len(W)).T  # the last one stays
+    return Parameters(dU, dW.T if mistake.transposed else dW, gradient_v(e_o, states))
 
 
 CLASSIC_MISTAKES = (
@@ -197,6 +180,7 @@ CLASSIC_MISTAKES = (
     Mistake("first step left out", "let the loop reach t = 0", left_out=(0,)),
     Mistake("s(-1) taken as zero", "begin the forward pass with s_init", s_init="zero"),
     Mistake("s(-1) taken as zero in dW", "s(-1) is s_init", previous="0, s(0), .."),
+    Mistake("s(T-1) for s(-1) in dW", "s(-1) is s_init", previous="s(T-1), s(0), .."),
     Mistake("s(t) for s(t-1) in dW", "W multiplies s(t-1)", previous="s(t)"),
     Mistake("dW transposed", "rows for delta, columns for s(t-1)", transposed=True),
     Mistake("targets for inputs in dU", "U multiplies w(t), not d(t)", column="d(t)"),
@@ -213,60 +197,61 @@ def _family(T: int, tau: int | None) -> list[Mistake]:
     return [Mistake(), *CLASSIC_MISTAKES, *wrong]
 
 
-class _Case(NamedTuple):
-    """A given gradient beside the right one, by matrix, and what candidates need."""
-
-    given: dict[str, NDArray[Any]]
-    true: dict[str, NDArray[Any]]
-    errors: dict[str, float]
-    tolerance: float
-    columns: NDArray[Any]  # of U, all others are zero in all gradients
-    forward: dict[str, _Forward]  # by the switch s_init
+_Part = tuple[NDArray[Any], NDArray[Any], float]  # given, right, and the error
+_Fit = tuple[Mistake, dict[str, float]]  # the factor for each matrix it explains
 
 
-def _candidate(case: _Case, mistake: Mistake, name: str) -> NDArray[Any]:
-    """The gradient with a mistake; infinite if the pass overflows."""
-    try:
-        found = _backward(case.forward[mistake.s_init], mistake, name)
-    except ValueError:
-        return np.full_like(case.true[name], np.inf)
-    return found[:, case.columns] if name == "U" else found
-
-
-def _near(given: NDArray[Any], true: NDArray[Any], tolerance: float) -> bool:
-    """Whether the error of a gradient is within the tolerance; not if it overflows."""
-    return bool(np.abs(given - true).max() <= tolerance * np.abs(true).max())
-
-
-def _factor(case: _Case, mistake: Mistake, name: str) -> float | None:
-    """The factor by which a mistake explains what was given for a matrix, or None."""
-    given, candidate = case.given[name], _candidate(case, mistake, name)
-    if case.errors[name] <= case.tolerance:
-        return 1.0 if _near(candidate, given, case.tolerance) else None
-    base = case.true[name] * bool(mistake.updated)
-    c = fitted_factor(given - base, candidate - base)
-    explained = base + c * (candidate - base)
-    if not _near(explained, given, min(case.tolerance, case.errors[name] / 10)):
+def _factor(
+    part: _Part, candidate: NDArray[Any], updated: bool, tolerance: float
+) -> float | None:
+    """The factor that makes a candidate what was given for a matrix, or None."""
+    given, true, error = part
+    scale, c = np.abs(given).max(), 1.0
+    if error > tolerance:  # what was given right must be right without a factor
+        if updated:
+            given, candidate = given - true, candidate - true
+        c, tolerance = fitted_factor(given, candidate), min(tolerance, error / 10)
+    if not np.abs(given - c * candidate).max() <= tolerance * scale:  # so is no nan
         return None
-    return 1.0 if abs(c - 1) <= case.tolerance else c
+    return 1.0 if abs(c - 1) <= tolerance else c
 
 
-_Explanation = tuple[Mistake, dict[str, float]]  # the factor for each matrix
+def _fits(
+    params: Parameters,
+    words: NDArray[Any],
+    targets: ArrayLike,
+    options: tuple[ArrayLike | None, int | None, Activation],
+    parts: dict[str, _Part],
+    tolerance: float,
+) -> list[_Fit]:
+    """What each mistake explains, and by which factors."""
+    given, true, error = parts["U"]
+    columns = np.union1d(words, targets)  # all others are zero in every candidate
+    columns = np.union1d(columns, np.flatnonzero(given.any(axis=0)))
+    parts = {**parts, "U": (given[:, columns], true[:, columns], error)}
+    fits = []
+    for mistake in _family(len(words), options[1]):
+        try:
+            made = faulty_gradient(params, words, targets, mistake, *options)._asdict()
+        except ValueError:  # it overflows
+            continue
+        made["U"] = made["U"][:, columns]
+        factors = {
+            name: _factor(part, made[name], bool(mistake.updated), tolerance)
+            for name, part in parts.items()
+        }
+        fits.append((mistake, {n: c for n, c in factors.items() if c is not None}))
+    return fits
 
 
-def _explanations(case: _Case, names: str) -> list[_Explanation]:
+def _explanations(fits: list[_Fit], names: list[str]) -> list[_Fit]:
     """The mistakes that explain what was given for all these matrices."""
-    forward, found = case.forward["given"], []
-    for mistake in _family(len(forward.words), forward.tau):
-        factors: dict[str, float] = {}
-        for name in names:
-            c = _factor(case, mistake, name)
-            if c is None:
-                break
-            factors[name] = c
-        else:
-            found.append((mistake, factors))
-    exact = [each for each in found if set(each[1].values()) == {1.0}]
+    found = [
+        (mistake, {name: factors[name] for name in names})
+        for mistake, factors in fits
+        if factors.keys() >= set(names)
+    ]
+    exact = [fit for fit in found if set(fit[1].values()) == {1.0}]
     if found and not exact and found[0][0] == Mistake():
         return found[:1]  # a factor alone
     return exact or found
@@ -274,10 +259,9 @@ def _explanations(case: _Case, names: str) -> list[_Explanation]:
 
 def _factor_name(c: float, T: int, B: int) -> str:
     """What a constant factor means, in words."""
-    known: list[tuple[float, str]] = [(T, f"the mean over {T} steps")]
-    known += [(B, f"the mean over {B} sequences")]
-    known += [(T * B, f"the mean over {T * B} words")] * (B > 1)
-    known += [(2, "halved"), (0.5, "counted twice")]
+    means = [(T, "steps"), (B, "sequences"), (T * B if B > 1 else 1, "words")]
+    known: list[tuple[float, str]] = [(2, "halved"), (0.5, "counted twice")]
+    known = [(n, f"the mean over {n} {counted}") for n, counted in means] + known
     named = [text for n, text in known if n != 1 and np.isclose(abs(c) * n, 1)]
     text = " or ".join(named) or "a constant factor"
     if np.isclose(c, -1):
@@ -288,33 +272,18 @@ def _factor_name(c: float, T: int, B: int) -> str:
     return f"{c:.4g} times what it should be, {text if c else 'nothing added up'}"
 
 
-def _sentence(case: _Case, mistake: Mistake, factors: dict[str, float]) -> str:
+def _sentence(mistake: Mistake, factors: dict[str, float], T: int, B: int) -> str:
     """An explanation in words: the mistake, its remedy, the factors."""
-    words, texts = case.forward["given"].words, {}
-    for name in [name for name in "UWV" if factors.get(name, 1) != 1]:
-        text = _factor_name(factors[name], len(words), words[0].size)
-        texts[name] = f"alpha = {factors[name]:.4g}" if mistake.updated else text
-    parts = [f"{mistake.name} ({mistake.remedy})"] if mistake != Mistake() else []
-    for text in dict.fromkeys(texts.values()):
-        where = " and ".join(f"dE/d{name}" for name in texts if texts[name] == text)
-        everywhere = list(texts.values()) == [text] * len(factors)
-        parts.append(text if everywhere else f"{text}, in {where}")
+    places: dict[str, list[str]] = {}  # of each text
+    for name, c in factors.items():
+        if c != 1:
+            text = f"alpha = {c:.4g}" if mistake.updated else _factor_name(c, T, B)
+            places.setdefault(text, []).append(f"dE/d{name}")
+    parts = [f"{mistake.name} ({mistake.remedy})"] if mistake.name else []
+    for text, names in places.items():
+        everywhere = len(names) == len(factors)
+        parts.append(text if everywhere else f"{text}, in {' and '.join(names)}")
     return "; ".join(parts)
-
-
-def _diagnosis(case: _Case) -> str:
-    """What is probably wrong, in lines."""
-    wrong = [name for name, error in case.errors.items() if error > case.tolerance]
-    groups = {" and ".join(f"dE/d{name}" for name in wrong): _explanations(case, "WUV")}
-    if not any(groups.values()):
-        groups = {f"dE/d{name}": _explanations(case, name) for name in wrong}
-    lines = []
-    for where, found in groups.items():
-        several = " one of these, which fit equally well" * (len(found) > 1)
-        lines.append(f"In {where}, probably{several}:")
-        for text in [_sentence(case, *each) for each in found] or [_UNKNOWN]:
-            lines += wrap(f"- {text}.", 79, subsequent_indent="  ")
-    return "\n".join(lines)
 
 
 _UNKNOWN = (
@@ -323,38 +292,64 @@ _UNKNOWN = (
 )
 
 
-def _notes(
-    params: Parameters, words: NDArray[Any], s_init: ArrayLike | None, true: Parameters
-) -> tuple[str, ...]:
-    """What the problem cannot show, whatever was given."""
-    notes = {
-        f"T = {len(words)} hides mistakes that need three steps": len(words) < 3,
-        "s(-1) = 0 hides mistakes in the first term of dE/dW": s_init is None
-        or not np.any(s_init),
-        "W = 0 hides mistakes in the recursion": not params.W.any(),
-        "no word is read twice, so one counted once cannot show": (
-            len(np.unique(words)) == words.size
-        ),
-    }
-    for name, matrix in true._asdict().items():
-        notes[f"dE/d{name} should be zero, which tests nothing"] = not matrix.any()
-    return tuple(note for note, holds in notes.items() if holds)
+def _diagnosis(fits: list[_Fit], wrong: list[str], T: int, B: int) -> str:
+    """What is probably wrong: with all matrices, or else with each by itself."""
+    groups = [(wrong, _explanations(fits, ["U", "W", "V"]))]
+    if not groups[0][1]:
+        groups = [([name], _explanations(fits, [name])) for name in wrong]
+        unknown = [name for (name,), found in groups if not found]
+        groups = [group for group in groups if group[1]] + [(unknown, [])]
+    texts = []
+    for names, found in groups:
+        where = "In " + " and ".join(f"dE/d{name}" for name in names)
+        several = " one of these, which fit equally well" * (len(found) > 1)
+        if found:
+            texts.append(f"{where}, probably{several}:")
+            texts += [f"- {_sentence(*fit, T, B)}." for fit in found]
+        elif names:
+            texts += [f"{where}:", f"- {_UNKNOWN}."]
+    return "\n".join(fill(text, 79, subsequent_indent="  ") for text in texts)
 
 
 _TOLERANCES = {"float32": 1e-4, "float64": 1e-9}
 
 
+def _notes(
+    params: Parameters,
+    words: NDArray[Any],
+    s_init: ArrayLike | None,
+    true: Parameters,
+    tolerance: float,
+) -> tuple[str, ...]:
+    """What the check cannot show, whatever was given."""
+    zero = s_init is None or not np.any(s_init)
+    notes = [
+        (len(words) < 3, f"T = {len(words)} hides mistakes that need three steps"),
+        (zero, "s(-1) = 0 hides mistakes in the first term of dE/dW"),
+        (not params.W.any(), "W = 0 hides mistakes in the recursion"),
+        (
+            len(np.unique(words)) == words.size,
+            "no word is read twice, so one counted once cannot show",
+        ),
+        (tolerance == 1e-4, "float32 hides errors below 1e-4: pass float64"),
+    ]
+    for name, matrix in true._asdict().items():
+        untested = f"dE/d{name} should be zero, which tests nothing"
+        notes.append((not matrix.any(), untested))
+    return tuple(note for holds, note in notes if holds)
+
+
 def _real(
     name: str, array: ArrayLike, shape: tuple[int, ...] | None = None
-) -> tuple[NDArray[Any], float]:
-    """The argument as finite real numbers in float64, and its tolerance."""
+) -> NDArray[Any]:
+    """The argument as an array of finite numbers, float32 or float64."""
     array = check_array(name, array, ())
     if shape not in (None, array.shape):
         hint = " (transposed?)" if array.T.shape == shape else ""
         raise ValueError(f"{name} has shape {array.shape}: expected {shape}{hint}")
     if array.dtype.name not in _TOLERANCES:
         raise ValueError(f"{name} is {array.dtype}: expected float32 or float64")
-    return array.astype(np.float64), _TOLERANCES[array.dtype.name]
+    return array
 
 
 @dataclass(frozen=True)
@@ -365,7 +360,7 @@ class GradientReport:
         ok: whether all three gradients are right.
         errors: max abs(given - true) / max abs(true) for each of "U", "W", "V".
         diagnosis: what is probably wrong; empty when all is right.
-        notes: what the problem cannot show; they leave `ok` as it is.
+        notes: what the check cannot show; they leave `ok` as it is.
         tolerance: the error up to which a gradient counts as right.
     """
 
@@ -383,8 +378,8 @@ class GradientReport:
                 verdict = f"WRONG, error {error:.3g}"
             lines.append(f"dE/d{name}  {verdict}")
         lines += self.diagnosis.splitlines()
-        for note in self.notes:
-            lines += wrap(f"Note: {note}.", 79, subsequent_indent="  ")
+        notes = [f"Note: {note}." for note in self.notes]
+        lines += [fill(note, 79, subsequent_indent="  ") for note in notes]
         return "\n".join(lines)
 
     __repr__ = __str__
@@ -402,7 +397,8 @@ def check_gradient(
     """Whether a gradient is right, and if not, what is probably wrong.
 
     It is compared with `bptt`, by :eq:`eq-gradient-error`, and where it differs, with
-    what the classic mistakes would have made of it, by :eq:`eq-fitted-factor`.
+    what the classic mistakes would have made of it, by :eq:`eq-fitted-factor`. Take a
+    short text: all truncations are tried, and their work grows with the square of T.
 
     Args:
         params: the parameters U (H, N), W (H, H), V (N, H).
@@ -418,31 +414,28 @@ def check_gradient(
         A `GradientReport`.
 
     Raises:
-        ValueError: if an argument has the wrong shape, an index that is none, or
+        ValueError: if an argument has the wrong shape, an index out of range, or
             numbers that are not finite and real; the message names the argument, as
             `gradient.W`.
     """
     named = check_parameters(params)._asdict().items()
-    params = Parameters(*(_real(f"params.{name}", matrix)[0] for name, matrix in named))
-    s_init = None if s_init is None else _real("s_init", s_init)[0]
+    params = Parameters(*(_real(f"params.{n}", m).astype(float) for n, m in named))
+    s_init = None if s_init is None else _real("s_init", s_init).astype(float)
     if len(gradient) != 3:
         raise ValueError(f"gradient holds {len(gradient)} arrays: expected U, W and V")
-    given, errors, tolerance = {}, {}, 0.0
-    true = bptt(params, words, targets, s_init, tau, activation)[1]
-    for name, part, right in zip("UWV", gradient, true, strict=True):
-        given[name], allowed = _real(f"gradient.{name}", part, right.shape)
-        errors[name] = gradient_error(given[name], right)
-        tolerance = max(tolerance, allowed)
-    notes = _notes(params, np.asarray(words), s_init, true)
-    if max(errors.values()) <= tolerance:
-        return GradientReport(True, errors, "", notes, tolerance)
-    columns = np.flatnonzero(given["U"].any(axis=0))
-    columns = np.unique([*columns, *np.ravel(words), *np.ravel(targets)])
-    given["U"], true = given["U"][:, columns], true._replace(U=true.U[:, columns])
-    with np.errstate(over="ignore", invalid="ignore"):  # a wrong pass may overflow
-        forward = {
-            switch: _forward(params, words, targets, start, tau, activation)
-            for switch, start in (("given", s_init), ("zero", None))
-        }
-        case = _Case(given, true._asdict(), errors, tolerance, columns, forward)
-        return GradientReport(False, errors, _diagnosis(case), notes, tolerance)
+    options = s_init, tau, activation
+    true = bptt(params, words, targets, *options)[1]
+    parts, tolerance = {}, 0.0
+    for name, given, right in zip("UWV", gradient, true, strict=True):
+        given = _real(f"gradient.{name}", given, right.shape)
+        tolerance = max(tolerance, _TOLERANCES[given.dtype.name])
+        parts[name] = given.astype(float), right, gradient_error(given, right)
+    errors = {name: error for name, (_, _, error) in parts.items()}
+    wrong = [name for name, error in errors.items() if error > tolerance]
+    words, diagnosis = np.asarray(words), ""
+    if wrong:
+        with np.errstate(over="ignore", invalid="ignore"):  # a wrong pass may overflow
+            fits = _fits(params, words, targets, options, parts, tolerance)
+        diagnosis = _diagnosis(fits, wrong, len(words), words[0].size)
+    notes = _notes(params, words, s_init, true, tolerance)
+    return GradientReport(not wrong, errors, diagnosis, notes, tolerance)

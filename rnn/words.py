@@ -6,7 +6,7 @@ Exported from book/01_words.ipynb. Edit that chapter, then run `make export`.
 import re
 from bisect import bisect
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import cached_property
@@ -187,13 +187,37 @@ class Vocabulary:
             ValueError: `tokens` is empty or a string, `size` below 2, or `min_count`
                 below 1.
         """
+        return cls.from_counts(Counter(_token_list(tokens)), size, min_count, unknown)
+
+    @classmethod
+    def from_counts(
+        cls,
+        counts: Mapping[str, int],
+        size: int | None = None,
+        min_count: int = 1,
+        unknown: bool | None = None,
+    ) -> "Vocabulary":
+        """The vocabulary of a text whose tokens were counted, as `from_tokens`.
+
+        Args:
+            counts: How often each token occurs, by first appearance.
+            size: As for `from_tokens`.
+            min_count: As for `from_tokens`.
+            unknown: As for `from_tokens`.
+
+        Raises:
+            ValueError: `counts` is empty or holds a count below 1, `size` is below 2,
+                or `min_count` below 1.
+        """
         if size is not None and size < 2:
             raise ValueError(
                 f"size is {size}: expected 2 or more, for {END} and {UNKNOWN}"
             )
         if min_count < 1:
             raise ValueError(f"min_count is {min_count}: expected 1 or more")
-        counts = Counter(_token_list(tokens))
+        if min(counts.values(), default=0) < 1:
+            raise ValueError("counts is empty or holds a count below 1: count tokens")
+        counts = Counter(counts)
         counts.pop(END, None)
         unknown_count = counts.pop(UNKNOWN, 0)
         ranked = counts.most_common()

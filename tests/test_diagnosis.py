@@ -72,6 +72,17 @@ def test_no_mistake_is_bptt(activation, batch):
         assert distance(made, bptt(params, words, targets, *options)[1]) < 1e-13
 
 
+def test_no_mistake_is_bptt_also_where_one_gradient_overflows():
+    params = Parameters(np.full((2, 3), 8e307), np.zeros((2, 2)), np.zeros((3, 2)))
+    args = params, [1] * 8, [2] * 8
+    with np.errstate(over="ignore"):
+        true = bptt(*args, activation=relu)[1]
+        made = faulty_gradient(*args, Mistake(), activation=relu)
+    assert np.isinf(true.V).all()
+    for a, b in zip(made, true, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
 def test_s_init_is_zero_unless_given_and_one_serves_for_all():
     params, words, targets, s_init = problem(1, batch=(2,))
     for start in (None, s_init[0]):
@@ -148,6 +159,7 @@ def test_each_mistake_written_by_hand_is_named(name):
     assert named(report) == [name], report
     assert f"{name} ({mistake.remedy})" in joined(report)
     assert ("alpha = 0.05" in joined(report)) == bool(mistake.updated)
+    assert "times" not in report.diagnosis
 
 
 def test_the_loops_without_a_mistake_are_right():
@@ -196,6 +208,7 @@ def test_mistakes_in_float32_are_named():
         made = [g.astype(np.float32) for g in made]
         report = check_gradient(params, words[:3], targets[:3], made, s_init)
         assert named(report) == [mistake.name], report
+        assert "times" not in report.diagnosis
 
 
 def test_what_is_left_right_decides():
@@ -303,6 +316,23 @@ def test_factors_that_have_two_names():
     )
 
 
+def test_a_factor_is_fitted_also_at_a_single_step():
+    params, words, targets, s_init = problem(9, T=1, batch=(4,))
+    true = bptt(params, words, targets, s_init)[1]
+    report = check_gradient(params, words, targets, [g / 4 for g in true], s_init)
+    assert joined(report).endswith(
+        "the mean over 4 sequences or the mean over 4 words."
+    )
+
+
+def test_a_factor_near_one_is_no_mean_over_one_sequence():
+    params, words, targets, s_init = problem(9)
+    true = bptt(params, words, targets, s_init)[1]
+    made = [(1 + 1e-6) * g for g in true]
+    report = check_gradient(params, words, targets, made, s_init)
+    assert joined(report).endswith(" times what it should be, a constant factor.")
+
+
 def test_factors_of_single_matrices():
     params, words, targets, s_init = problem(9)
     U, W, V = bptt(params, words, targets, s_init)[1]
@@ -382,6 +412,43 @@ def test_tolerances_on_both_sides():
             assert ok == (report.diagnosis == "")
 
 
+def test_an_error_of_the_tolerance_itself_is_right(monkeypatch):
+    params, words, targets, s_init = problem(10)
+    true = bptt(params, words, targets, s_init)[1]
+    W = true.W.copy()
+    W[np.unravel_index(np.abs(W).argmax(), W.shape)] *= 1.001
+    tolerance = gradient_error(W, true.W)
+    monkeypatch.setitem(diagnosis._TOLERANCES, "float64", tolerance)
+    report = check_gradient(params, words, targets, true._replace(W=W), s_init)
+    assert report.errors["W"] == report.tolerance == tolerance
+    assert report.ok
+    assert report.diagnosis == ""
+    assert "WRONG" not in str(report)
+    # nor is W accused when U is wrong
+    made = true._replace(U=-true.U, W=W)
+    report = check_gradient(params, words, targets, made, s_init)
+    assert str(report).count("WRONG") == 1
+    assert report.diagnosis.startswith("In dE/dU, probably:\n- -1 times")
+    assert joined(report).endswith(", in dE/dU.")
+
+
+def test_an_explanation_leaves_a_tenth_of_the_error_at_most():
+    params, words, targets, s_init = problem(5)
+    true = bptt(params, words, targets, s_init)[1]
+    mistake = BY_NAME["V after its update"]
+    shift = faulty_gradient(params, words, targets, mistake, s_init).W - true.W
+    alpha = 5e-9 * np.abs(true.W).max() / np.abs(shift).max()  # dE/dW is off by 5e-9
+    mistake = mistake._replace(updated=alpha)
+    least = np.unravel_index(np.abs(shift).argmin(), shift.shape)
+    for share, unexplained in ((0.095, 0), (0.105, 1)):
+        made = faulty_gradient(params, words, targets, mistake, s_init)
+        made.W[least] += share * 5e-9 * np.abs(true.W).max()
+        report = check_gradient(params, words, targets, made, s_init)
+        assert report.errors["W"] == pytest.approx(5e-9)
+        assert named(report)[0] == "V after its update"
+        assert report.diagnosis.count("no single mistake") == unexplained
+
+
 def test_one_float32_matrix_sets_the_tolerance():
     params, words, targets, s_init = problem(10)
     for name in "UWV":
@@ -417,7 +484,7 @@ def test_an_unknown_mistake():
     ]
     assert "float32, finite differences, or rounding" in joined(report)
     # a number in a column of U that must be zero is seen
-    unread = next(n for n in range(30) if n not in words and n not in targets)
+    unread = max(n for n in range(30) if n not in words and n not in targets)
     made = true._replace(U=-true.U)
     made.U[2, unread] = 1.0
     report = check_gradient(params, words, targets, made, s_init)
@@ -458,8 +525,12 @@ def test_notes_name_what_cannot_show():
     U, W, V = params
     zero, once = "s(-1) = 0 hides", "no word is read twice"
     case = words, targets, s_init
+    one_zero_s, one_zero_W = s_init.copy(), W.copy()
+    one_zero_s[0] = one_zero_W[0, 0] = 0  # hides nothing
     for found, expected in (
         (notes(params, *case), []),
+        (notes(params, words, targets, one_zero_s), []),
+        (notes(Parameters(U, one_zero_W, V), *case), []),
         (notes(*problem(16, T=3)), []),
         (notes(*problem(16, T=2)), ["T = 2 hides mistakes that need three steps"]),
         (notes(params, words, targets), [zero]),
@@ -608,6 +679,29 @@ def test_report_reads_well():
     one = check_gradient(params, words, targets, wrong)
     assert one.notes
     assert not one.ok
+
+
+def test_a_report_cannot_be_changed():
+    params, words, targets, s_init = problem(18)
+    gradient = bptt(params, words, targets, s_init)[1]
+    report = check_gradient(params, words, targets, gradient, s_init)
+    with pytest.raises(AttributeError):
+        report.ok = False
+
+
+def test_lines_of_the_diagnosis_are_filled_up_to_79_characters():
+    params, words, targets, s_init = problem(2, H=6)
+    longest = 0
+    for mistake in family(6):
+        made = faulty_gradient(params, words, targets, mistake, s_init)
+        half = [g / 2 for g in made]
+        report = check_gradient(params, words, targets, half, s_init)
+        lines = report.diagnosis.splitlines()
+        longest = max(longest, *map(len, lines))
+        for line, following in pairwise(lines):
+            if following.startswith("  "):  # its first word found no room before
+                assert len(f"{line} {following.split()[0]}") > 79
+    assert longest == 79
 
 
 def test_the_family():

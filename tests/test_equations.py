@@ -32,6 +32,11 @@ def problem(T=4, H=3, N=5):
     return params, words, targets, rng.random(H)
 
 
+def mapped(function, params):
+    """The function's values at each of the three matrices."""
+    return rnn.Parameters(*map(function, params))
+
+
 def close(given, expected):
     np.testing.assert_allclose(given, expected, rtol=1e-12, atol=1e-14)
 
@@ -301,6 +306,119 @@ def test_gradients_through_time():
         close(gradient.W, dW)
 
 
+@pytest.mark.equation("eq-sgd")
+def test_a_step_goes_against_the_gradient():
+    params = problem()[0]
+    given, gradient = mapped(np.copy, params), mapped(np.cos, params)
+    rnn.sgd_step(given, gradient, 0.2)
+    for matrix, old, slope in zip(given, params, gradient, strict=True):
+        for m, j in np.ndindex(old.shape):
+            close(matrix[m, j], old[m, j] - 0.2 * slope[m, j])
+
+
+@pytest.mark.equation("eq-clip")
+def test_each_element_is_clipped_by_itself():
+    close(rnn.clip(np.array([-9.0, -2.5, 0.3, 2.6]), 2.5), [-2.5, -2.5, 0.3, 2.5])
+
+
+@pytest.mark.equation("eq-pending")
+def test_updates_that_wait_count_as_if_they_were_added():
+    rng = np.random.default_rng(5)
+    V, errors, states = rng.normal(size=(5, 3)), *rng.normal(size=(2, 4, 5))
+    states = states[:, :3]
+    pending, whole = rnn.PendingUpdates(V.copy(), size=3), V.copy()
+    for e, s in zip(errors, states, strict=True):  # three are added, one waits
+        pending.add(e, s)
+        whole += [[e[m] * s[j] for j in range(3)] for m in range(5)]
+        close(pending.times(states[1]), whole @ states[1])
+        close(pending.transposed_times(errors[2]), whole.T @ errors[2])
+    pending.settle()
+    close(pending.V, whole)
+
+
+@pytest.mark.equation("eq-online-v", "eq-online-w", "eq-online-u")
+def test_after_each_word_all_matrices_are_updated():
+    start, words, targets, s_init = problem(T=6)
+    for tau in (0, 2, 6):
+        given = mapped(np.copy, start)
+        memory = rnn.Memory(words[:0], s_init[np.newaxis], 0.0)
+        costs, _ = rnn.learn_online(given, words, targets, 0.3, tau, memory)
+        (U, W, V), s = mapped(np.copy, start), {-1: s_init}
+        for t, (word, target) in enumerate(zip(words, targets, strict=True)):
+            (s[t],), (y,) = forward(rnn.Parameters(U, W, V), [word], s[t - 1])
+            close(costs[t], -math.log(y[target]))
+            e_o = np.eye(len(V))[target] - y
+            e_h = [V.T @ e_o * s[t] * (1 - s[t])]
+            for k in range(min(tau, t)):
+                slope = s[t - k - 1] * (1 - s[t - k - 1])
+                e_h.append(W.T @ e_h[k] * slope)
+            V += 0.3 * np.outer(e_o, s[t])
+            W += sum(0.3 * np.outer(e, s[t - k - 1]) for k, e in enumerate(e_h))
+            for k, e in enumerate(e_h):
+                U[:, words[t - k]] += 0.3 * e
+        for matrix, expected in zip(given, (U, W, V), strict=True):
+            close(matrix, expected)
+
+
+@pytest.mark.equation("eq-schedule")
+def test_the_rate_follows_the_number_of_failed_epochs():
+    for costs in ([9, 8, 7.99, 7, 6.99], [9, 9.1, 8, 8.5], [5, 4, 4.5, 3.99, 3.98]):
+        schedule, alpha = rnn.Schedule(0.1), 0.1
+        for n in range(1, len(costs) + 1):
+            schedule = rnn.next_schedule(schedule, costs[n - 1])
+            failed = sum(1.003 * costs[m] > min(costs[:m]) for m in range(1, n))
+            alpha = (alpha, alpha / 2, 0)[min(failed, 2)]
+            close(schedule.alpha, alpha)
+        assert alpha == 0
+
+
+@pytest.mark.equation("eq-moments", "eq-adam")
+def test_adam_divides_the_mean_by_the_root_of_the_mean_square():
+    start = problem()[0]
+    gradients, moments = [mapped(np.cos, start), mapped(np.exp, start)], None
+    given = mapped(np.copy, start)
+    theta = list(start)
+    for n in (1, 2):
+        moments = rnn.adam_step(given, gradients[n - 1], moments, 0.1, 0.7, 0.8, 0.05)
+        assert moments.steps == n
+        for i in range(3):
+            g = [gradient[i] for gradient in gradients]
+            m = sum(0.3 * 0.7 ** (n - j) * g[j - 1] for j in range(1, n + 1))
+            v = sum(0.2 * 0.8 ** (n - j) * g[j - 1] ** 2 for j in range(1, n + 1))
+            close(moments.mean[i], m)
+            close(moments.square[i], v)
+            root = np.sqrt(v / (1 - 0.8**n))
+            theta[i] = theta[i] - 0.1 * m / (1 - 0.7**n) / (root + 0.05)
+            close(given[i], theta[i])
+
+
+@pytest.mark.equation("eq-lanes")
+def test_lanes_are_equal_parts_of_the_text():
+    text = [3, 1, 4, 1, 0, 2, 2, 3]
+    close(rnn.lanes(text, 3), [[text[b * 2 + t] for b in range(3)] for t in range(2)])
+
+
+@pytest.mark.equation("eq-text-loss")
+def test_a_text_costs_what_its_words_cost():
+    params, _, text, _ = problem(T=7)
+    outputs = forward(params, [0, *text[:-1]], np.zeros(3))[1]
+    costs = [-math.log(y[target]) for y, target in zip(outputs, text, strict=True)]
+    close(rnn.text_loss(params, text), sum(costs))
+
+
+@pytest.mark.equation("eq-cosine")
+def test_words_are_as_near_as_the_angle_of_their_columns_says():
+    U, expected = problem()[0].U, {}
+    for n in (0, 1, 3, 4):
+        product = sum(U[j, 2] * U[j, n] for j in range(3))
+        lengths = [math.sqrt(sum(U[j, m] ** 2 for j in range(3))) for m in (2, n)]
+        expected[n] = product / math.prod(lengths)
+    nearest = rnn.nearest_words(problem()[0], 2, 4)
+    assert [n for n, _ in nearest] == sorted(expected, key=lambda n: -expected[n])
+    for n, cosine in nearest:
+        close(cosine, expected[n])
+
+
 def test_every_equation_has_code_that_names_it():
     assert equations.functions().keys() == equations.equations().keys()
 
@@ -328,8 +446,8 @@ def wrong(value):
             return {key: wrong(part) for key, part in value.items()}
         case tuple() if hasattr(value, "_fields"):
             return type(value)(*map(wrong, value))
-        case tuple():
-            return tuple(map(wrong, value))
+        case tuple() | list():
+            return type(value)(map(wrong, value))
         case np.ndarray() if value.dtype.kind in "iu":
             return (value + 1) % 5
         case int():
@@ -351,6 +469,39 @@ class Off:
         return wrong(self.activation.slope(s))
 
 
+class TooMuch(rnn.PendingUpdates):
+    """Updates that wait, each a little too large."""
+
+    def add(self, e, s):
+        super().add(1.01 * e, s)
+
+
+def overdone(function, i):
+    """The function, with what it does to the i-th matrix a little too large."""
+
+    def call(params, *given, **named):
+        before = params[i].copy()
+        value = function(params, *given, **named)
+        params[i][:] += 0.01 * (params[i] - before)
+        return value
+
+    return call
+
+
+def wrong_ones(name):
+    """Functions to stand in for rnn.name, each wrong in one respect."""
+    right = getattr(rnn, name)
+    if isinstance(right, rnn.Activation):
+        return [Off(right)]
+    if name == "PendingUpdates":
+        return [TooMuch]
+    changes = [overdone(right, i) for i in range(3)] if name in IN_PLACE else []
+    if name == "sgd_step":  # returns nothing
+        return changes
+    return [*changes, lambda *given, **named: wrong(right(*given, **named))]
+
+
+IN_PLACE = {"sgd_step", "learn_online", "adam_step"}  # they change params
 CASES = [
     (label, name.split(".")[1], test.split("::")[1])
     for label, names in sorted(equations.functions().items())
@@ -362,12 +513,8 @@ CASES = [
 
 @pytest.mark.parametrize(("label", "name", "guard"), CASES)
 def test_a_guard_fails_when_the_function_is_wrong(label, name, guard, monkeypatch):
-    right = getattr(rnn, name)
-    if isinstance(right, rnn.Activation):
-        monkeypatch.setattr(rnn, name, Off(right))
-    else:
-        monkeypatch.setattr(
-            rnn, name, lambda *given, **named: wrong(right(*given, **named))
-        )
-    with pytest.raises(AssertionError):
-        getattr(sys.modules[__name__], guard)()
+    for function in wrong_ones(name):
+        monkeypatch.setattr(rnn, name, function)
+        with pytest.raises(AssertionError):
+            getattr(sys.modules[__name__], guard)()
+        monkeypatch.undo()

@@ -15,7 +15,7 @@ import pytest
 import rnn
 
 ROOT = Path(__file__).resolve().parent.parent
-HANDWRITTEN = {"__main__", "_files", "_corpora"}
+HANDWRITTEN = {"__main__", *export.PLUMBING}
 TREE = {chapter: export.module_source(chapter) for chapter in export.chapters()}
 
 
@@ -53,13 +53,15 @@ def test_table_of_contents_follows_the_numbers():
 
 def test_a_chapter_imports_only_from_earlier_ones(chapter):
     earlier = {export.stem(other) for other in TREE if other < chapter}
+    earlier |= set(export.PLUMBING)
     for node in ast.walk(ast.parse(TREE[chapter])):
         if isinstance(node, ast.ImportFrom) and node.level:
             assert node.module in earlier, f"{chapter.name} imports from {node.module}"
 
 
 def test_the_whole_chapter_uses_only_earlier_chapters_and_itself(chapter):
-    allowed = {export.stem(other) for other in TREE if other <= chapter} | {"_corpora"}
+    allowed = {export.stem(other) for other in TREE if other <= chapter}
+    allowed |= HANDWRITTEN
     for source in export.code_cells(chapter):
         for node in ast.walk(ast.parse(source)):
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(
@@ -105,7 +107,11 @@ def test_modules_and_notebooks_are_clean(command):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_the_wheel_needs_numpy_alone_and_holds_the_package(tmp_path, monkeypatch):
+def test_the_package_has_three_modules_written_by_hand():
+    assert HANDWRITTEN == {"__main__", "_corpora", "_files"}
+
+
+def test_the_wheel_needs_little_and_holds_the_package(tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
     with ZipFile(tmp_path / flit_core.buildapi.build_wheel(str(tmp_path))) as wheel:
         names = wheel.namelist()
@@ -113,5 +119,7 @@ def test_the_wheel_needs_numpy_alone_and_holds_the_package(tmp_path, monkeypatch
         needs = (
             Parser().parsestr(wheel.read(metadata).decode()).get_all("Requires-Dist")
         )
-    assert [need for need in needs if "extra" not in need] == ["numpy>=2.0"]
-    assert {f"rnn/{path.name}" for path in (ROOT / "rnn").glob("*.py")} <= set(names)
+    needs = [need for need in needs if "extra" not in need]
+    assert needs == ["numpy>=2.0", "pooch>=1.8", "tqdm>=4.66"]
+    package = [*(ROOT / "rnn").glob("*.py"), ROOT / "rnn" / "prose.txt"]
+    assert {f"rnn/{path.name}" for path in package} <= set(names)

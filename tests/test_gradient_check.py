@@ -197,7 +197,7 @@ def test_complex_step_of_fortran_ordered_parameters():
 def test_gradient_error_values(given_, true, error):
     result = gradient_error(given_, true)
     assert type(result) is float
-    assert result == error
+    assert repr(result) == repr(float(error))  # tells 0.0 from -0.0, too
 
 
 @given(

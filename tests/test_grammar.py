@@ -343,6 +343,13 @@ def test_the_rules_used_derive_the_sentence_from_the_left():
         assert row == words
 
 
+def test_a_sentence_starts_from_the_left_side_of_the_first_rule():
+    grammar = Grammar.from_text("S -> the X barks\nX -> dog")
+    words, used = sample_sentence(grammar, np.random.default_rng(0))
+    assert words == ["the", "dog", "barks"]
+    assert used == list(grammar.rules)
+
+
 @pytest.mark.parametrize("sentences", [0, -1])
 def test_a_text_has_a_sentence(sentences):
     with pytest.raises(

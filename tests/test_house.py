@@ -37,6 +37,11 @@ def test_the_readme_has_a_line_for_every_verb():
         assert f"`make {verb}`" in README or f"make {verb} " in README
 
 
+def test_the_python_of_the_readme_runs(capsys):
+    exec(re.search(r"```python\n(.*?)```", README, re.DOTALL)[1], {})
+    assert "dW transposed" in capsys.readouterr().out
+
+
 def test_the_readme_lists_every_chapter_and_module(chapter):
     assert f"`rnn.{export.stem(chapter)}`" in README
     assert export.title(chapter) in README

@@ -162,6 +162,7 @@ def test_a_list_becomes_an_array():
             np.array([7], np.uint8),
             r"^words holds the index 7 at \[0\]: expected 0 to 2$",
         ),
+        ([0, 4, -1, 3], r"^words holds the index 4 at \[1\]"),  # the first of several
         ([[0, 1], [2]], r"^words has rows of different lengths: expected an array"),
     ],
 )
@@ -279,6 +280,12 @@ def test_unknown_in_the_text_is_ranked_by_its_count():
     )
 
 
+def test_unknown_stands_behind_words_as_frequent_and_before_rarer_ones():
+    as_frequent, rarer = [*"aabc"], [*"aabcd"]  # b, c and d are left out
+    assert Vocabulary.from_tokens(as_frequent, size=3).words == (END, "a", UNKNOWN)
+    assert Vocabulary.from_tokens(rarer, size=3).words == (END, UNKNOWN, "a")
+
+
 def test_unknown_when_asked_for():
     assert Vocabulary.from_tokens([*"aab"], unknown=True).words == (
         END,
@@ -324,6 +331,42 @@ def test_a_text_may_consist_of_the_end_alone():
 def test_a_vocabulary_of_nothing_is_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         Vocabulary.from_tokens(**arguments)
+
+
+def test_a_vocabulary_from_counts():
+    counts = {"b": 1, UNKNOWN: 1, END: 9, "a": 3, "c": 1}
+    kept = dict(counts)
+    assert Vocabulary.from_counts(counts).words == (END, "a", "b", "c", UNKNOWN)
+    assert Vocabulary.from_counts(counts, 3).words == (END, "a", UNKNOWN)
+    assert Vocabulary.from_counts(counts, min_count=4).words == (END, UNKNOWN)
+    assert counts == kept
+
+
+@given(
+    TOKENS,
+    st.none() | st.integers(2, 9),
+    st.integers(1, 4),
+    st.sampled_from([None, False, True]),
+)
+def test_counts_make_the_vocabulary_of_their_tokens(tokens, size, min_count, unknown):
+    options = size, min_count, unknown
+    counted = Vocabulary.from_counts(Counter(tokens), *options)
+    assert counted == Vocabulary.from_tokens(tokens, *options)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"counts": {}}, r"^counts is empty or holds a count below 1"),
+        ({"counts": {"a": 2, "b": 0}}, r"^counts is empty or holds a count below 1"),
+        ({"counts": {"a": -1, "b": 2}}, r"^counts is empty or holds a count below 1"),
+        ({"counts": {"a": 1}, "size": 1}, r"^size is 1: expected 2 or more"),
+        ({"counts": {"a": 1}, "min_count": 0}, r"^min_count is 0: expected 1 or more"),
+    ],
+)
+def test_counts_of_nothing_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        Vocabulary.from_counts(**arguments)
 
 
 @pytest.mark.parametrize("tokens", ["dogs", []])

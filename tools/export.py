@@ -16,6 +16,7 @@ from pathlib import Path
 import nbformat
 
 ROOT = Path(__file__).resolve().parent.parent
+PLUMBING = ("_corpora", "_files")  # written by hand; chapters may import from them
 HEADER = '''"""{title}.
 
 Exported from book/{name}. Edit that chapter, then run `make export`.
@@ -136,8 +137,10 @@ def main(target: Path) -> None:
     """Write every exported module and __init__.py into a folder."""
     modules = {stem(chapter): module_source(chapter) for chapter in chapters()}
     files = {f"{module}.py": source for module, source in modules.items()}
-    corpora = (ROOT / "rnn" / "_corpora.py").read_text()
-    files["__init__.py"] = package_source({"_corpora": corpora, **modules})
+    handwritten = {
+        name: (ROOT / "rnn" / f"{name}.py").read_text() for name in PLUMBING
+    }
+    files["__init__.py"] = package_source({**handwritten, **modules})
     for name, source in files.items():
         path = target / name
         if not path.exists() or path.read_text() != source:

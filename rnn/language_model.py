@@ -1,0 +1,637 @@
+"""A language model of real text.
+
+Exported from book/12_language_model.ipynb. Edit that chapter, then run `make export`.
+"""
+
+import hashlib
+import math
+import os
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from numbers import Integral, Real
+from typing import Any, NamedTuple, cast
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+from ._corpora import IndexedText, index_text
+from ._files import ModelFileError, read_arrays, write_arrays
+from .cross_entropy import loss, perplexity
+from .hidden_state import (
+    Activation,
+    Parameters,
+    check_array,
+    check_parameters,
+    hidden_states,
+    init_parameters,
+    relu,
+    sigmoid,
+    tanh,
+)
+from .sgd import Memory, Schedule, learn_online, next_schedule
+from .softmax import generate
+from .words import END, Vocabulary, check_indices, tokenize
+
+__all__ = [
+    "Epoch",
+    "Evaluation",
+    "LanguageModel",
+    "Progress",
+    "Source",
+    "Training",
+    "nearest_words",
+    "pieces",
+    "text_loss",
+]
+
+#: What a text may come as: the text itself, a file, or several files.
+Source = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+
+
+def pieces(
+    indices: NDArray[Any], length: int, start: int = 0
+) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
+    """The words and targets of a text read as one stream, a piece at a time.
+
+    Args:
+        indices: the text's word indices, shape (T,).
+        length: how many steps a piece has; the last one may be shorter.
+        start: the step at which to begin.
+
+    Returns:
+        An iterator over pairs, each as `stream` would give it for the whole text.
+    """
+    for first in range(start, len(indices), length):
+        targets = indices[first : first + length]
+        before = indices[first - 1 : first] if first else np.zeros_like(targets[:1])
+        yield np.concatenate([before, targets[:-1]]), targets
+
+
+def text_loss(
+    params: Parameters, indices: ArrayLike, activation: Activation = sigmoid
+) -> float:
+    """E = sum_p E_p over the pieces of a text, :eq:`eq-text-loss`, in nats.
+
+    The state is carried from piece to piece, and a piece is short enough that its
+    logits stay within some megabytes: memory does not grow with the text.
+
+    Args:
+        params: the parameters U (H, N), W (H, H), V (N, H).
+        indices: the text's word indices, shape (T,), read as one stream from s(-1) = 0.
+        activation: f of the hidden layer.
+
+    Returns:
+        What all words of the text cost.
+
+    Raises:
+        ValueError: if an index is out of range, or a number is not finite.
+    """
+    params = check_parameters(params)
+    total, state = 0.0, None
+    checked = check_indices("indices", indices, len(params.V))
+    for words, targets in pieces(checked, max(1, 2**20 // len(params.V))):
+        total += float(loss(params, words, targets, state, activation))
+        state = hidden_states(params, words, state, activation)[-1]
+    return total
+
+
+def nearest_words(
+    params: Parameters, index: int, count: int
+) -> list[tuple[int, float]]:
+    """cos(u, v) = u^T v / sqrt(u^T u v^T v), :eq:`eq-cosine`: the nearest columns of U.
+
+    Args:
+        params: the parameters; U (H, N) alone is used.
+        index: the word whose neighbours are asked for.
+        count: how many of them.
+
+    Returns:
+        Pairs (index, cosine), the nearest first, without the word itself.
+
+    Raises:
+        ValueError: if index is none of a word.
+    """
+    U = check_parameters(params).U
+    check_indices("index", [index], U.shape[1])
+    lengths = np.maximum(np.linalg.norm(U, axis=0), np.finfo(U.dtype).tiny)
+    cosines = (U[:, index] @ U) / (lengths[index] * lengths)
+    order = [i for i in np.argsort(-cosines, kind="stable").tolist() if i != index]
+    return [(i, float(cosines[i])) for i in order[:count]]
+
+
+class Epoch(NamedTuple):
+    """One reading of the training text: the rate, and nats per word.
+
+    Attributes:
+        alpha: the learning rate.
+        train: what the training text cost, each word before it was learnt from.
+        valid: what the validation text cost afterwards.
+    """
+
+    alpha: float
+    train: float
+    valid: float
+
+
+class Progress(NamedTuple):
+    """How far training has come.
+
+    Attributes:
+        epoch: the number of the epoch, from 1.
+        words: how many words of it were read.
+        total: how many it has.
+        nats: what they cost so far, in nats per word.
+        alpha: the learning rate.
+    """
+
+    epoch: int
+    words: int
+    total: int
+    nats: float
+    alpha: float
+
+
+class Evaluation(NamedTuple):
+    """What a text costs a model.
+
+    Attributes:
+        perplexity: exp of nats.
+        nats: nats per word, `</s>` counted as one.
+        words: the number of words, `</s>` counted.
+        unknown: how many of them are not in the vocabulary.
+    """
+
+    perplexity: float
+    nats: float
+    words: int
+    unknown: int
+
+
+@dataclass
+class Training:
+    """A training that is not over; it is saved with the model, to be resumed.
+
+    Attributes:
+        params: the parameters that learn; those of the model are the best so far.
+        schedule: the learning rate, and what decides when it falls.
+        texts: a checksum of the training and validation texts.
+        position: how many words of this epoch were read.
+        cost: what they cost, in nats.
+        memory: the last words and states.
+    """
+
+    params: Parameters
+    schedule: Schedule
+    texts: str
+    position: int = 0
+    cost: float = 0.0
+    memory: Memory | None = None
+
+
+_ACTIVATIONS = {f.__name__: f for f in (sigmoid, tanh, relu)}
+_INTEGERS = {"hidden_size": 1, "tau": 0, "epochs": 1, "seed": 0, "min_count": 1}
+_SETTINGS = (*_INTEGERS, "alpha", "vocab_size", "characters")
+
+
+def _encode(vocabulary: Vocabulary, found: IndexedText) -> NDArray[np.int32]:
+    """A text's indices in a vocabulary, from those among its own types."""
+    places = vocabulary.encode(found.types).astype(np.int32)
+    indices: NDArray[np.int32] = places[found.indices]
+    return indices
+
+
+def _piece_length(params: Parameters) -> int:
+    """How many words make about a tenth of a second's work."""
+    return min(max(100, 2**21 // len(params.V)), 2000)
+
+
+def _before_last_tenth(found: IndexedText) -> int:
+    """Where the last tenth of a text begins, at a line; its end if it has one line."""
+    end = found.types.index(END)
+    (ends,) = np.nonzero(found.indices[: len(found.indices) * 9 // 10] == end)
+    return int(ends[-1]) + 1 if len(ends) else len(found.indices)
+
+
+def _checksum(*texts: NDArray[Any]) -> str:
+    """What two pairs of texts have in common only if they are the same."""
+    digest = hashlib.sha256()
+    for indices in texts:
+        digest.update(f"{len(indices)} ".encode())
+        digest.update(np.ascontiguousarray(indices).data)
+    return digest.hexdigest()
+
+
+def _copy(params: Parameters) -> Parameters:
+    """The same numbers in arrays of their own, in the same order."""
+    return Parameters(*(matrix.copy(order="K") for matrix in params))
+
+
+def _tokens(prompt: str, characters: bool) -> list[str]:
+    """The tokens of a beginning, without the `</s>` that would close its last line."""
+    if not prompt.strip():
+        return []
+    if not characters:
+        return tokenize(prompt)[:-1]
+    lines = re.split(r"\r\n|\r|\n", prompt)
+    return [token for line in lines for token in (*line, END)][:-1]
+
+
+def _join(tokens: list[str], characters: bool) -> str:
+    """The text of tokens, the inverse of taking it apart."""
+    lines: list[list[str]] = [[]]
+    for token in tokens:
+        if token == END:
+            lines.append([])
+        else:
+            lines[-1].append(token)
+    return "\n".join(map(("" if characters else " ").join, lines))
+
+
+def _pack(run: Training) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    """A training as what JSON holds, and arrays."""
+    alpha, best, halving = run.schedule
+    header = {
+        "alpha": alpha,
+        "best": None if math.isinf(best) else best,
+        "halving": halving,
+        "texts": run.texts,
+        "position": run.position,
+        "cost": run.cost,
+        "recent": run.memory and run.memory.cost,
+    }
+    arrays = {f"training.{name}": m for name, m in run.params._asdict().items()}
+    if run.memory:
+        arrays["training.words"] = run.memory.words
+        arrays["training.states"] = run.memory.states
+    return header, arrays
+
+
+def _unpack(
+    header: dict[str, Any], arrays: dict[str, NDArray[Any]], params: Parameters
+) -> Training:
+    """The training that `_pack` took apart."""
+    best = math.inf if header["best"] is None else float(header["best"])
+    schedule = Schedule(float(header["alpha"]), best, bool(header["halving"]))
+    memory = None
+    if header["recent"] is not None:
+        words, states = arrays["training.words"], arrays["training.states"]
+        memory = Memory(words, states, float(header["recent"]))
+    position, cost = int(header["position"]), float(header["cost"])
+    return Training(params, schedule, str(header["texts"]), position, cost, memory)
+
+
+def _word(word: Any) -> str:
+    """A word of a vocabulary, if it is a string."""
+    if not isinstance(word, str):
+        raise TypeError(f"vocabulary holds {word!r}")
+    return word
+
+
+class LanguageModel:
+    """A recurrent network language model of a text, trained word by word.
+
+    A text is a string, the path of a UTF-8 file, or a list of such paths; a string of
+    one line that names an existing file is that file. Words are what blank space
+    separates, and each line ends with `</s>`.
+
+    Args:
+        hidden_size: H.
+        tau: how many steps each error is sent back at most.
+        alpha: the learning rate to begin with.
+        epochs: how often the text is read at most.
+        seed: decides the initial parameters.
+        min_count: words that occur less often are read as `<unk>`.
+        vocab_size: the most entries that the vocabulary may have; None for no limit.
+        characters: model characters instead of words.
+        activation: f of the hidden layer: sigmoid, tanh or relu.
+        dtype: the float type of the parameters, float32 or float64.
+
+    Attributes:
+        vocabulary: the words that it knows; None before `fit`.
+        params: the best parameters so far; None before `fit`.
+        history: an `Epoch` for each reading of the text.
+        training: what `fit(.., resume=True)` goes on from; None once it is over.
+
+    Raises:
+        ValueError: if an argument is out of its range.
+    """
+
+    def __init__(
+        self,
+        hidden_size: int = 100,
+        *,
+        tau: int = 4,
+        alpha: float = 0.1,
+        epochs: int = 30,
+        seed: int = 0,
+        min_count: int = 2,
+        vocab_size: int | None = None,
+        characters: bool = False,
+        activation: Activation = sigmoid,
+        dtype: DTypeLike = np.float64,
+    ) -> None:
+        self.hidden_size, self.tau, self.alpha = hidden_size, tau, alpha
+        self.epochs, self.seed, self.min_count = epochs, seed, min_count
+        self.vocab_size, self.characters = vocab_size, bool(characters)
+        self.activation, self.dtype = activation, np.dtype(dtype)
+        self.vocabulary: Vocabulary | None = None
+        self.params: Parameters | None = None
+        self.history: list[Epoch] = []
+        self.training: Training | None = None
+        self._check_settings()
+
+    def _check_settings(self) -> None:
+        least = _INTEGERS | ({} if self.vocab_size is None else {"vocab_size": 2})
+        for name, lowest in least.items():
+            value = getattr(self, name)
+            if not isinstance(value, Integral) or value < lowest:
+                raise ValueError(
+                    f"{name} is {value!r}: expected an integer, {lowest} or more"
+                )
+            setattr(self, name, int(value))
+        if not isinstance(self.alpha, Real) or not 0 < self.alpha < math.inf:
+            raise ValueError(
+                f"alpha is {self.alpha!r}: expected a finite number above 0"
+            )
+        if self.activation not in _ACTIVATIONS.values():
+            names = ", ".join(_ACTIVATIONS)
+            raise ValueError(
+                f"activation is {self.activation!r}: expected one of {names}"
+            )
+        if self.dtype.name not in ("float32", "float64"):
+            raise ValueError(f"dtype is {self.dtype}: expected float32 or float64")
+
+    def fit(
+        self,
+        text: Source,
+        valid: Source | None = None,
+        *,
+        resume: bool = False,
+        progress: Callable[[Progress], None] | None = None,
+    ) -> "LanguageModel":
+        """Read a text again and again, learning, until a validation text says stop.
+
+        Args:
+            text: what to learn.
+            valid: the validation text; None holds out the last tenth of `text`, in
+                whole lines, or takes `text` itself if it has a single line.
+            resume: go on with a training that was interrupted, saved and loaded.
+            progress: called between pieces of the text. What it raises ends `fit`; the
+                model may be saved all the same, and resumed.
+
+        Returns:
+            The model itself, with the parameters that did best on the validation text.
+
+        Raises:
+            DivergenceError: if the learning rate is too large.
+            ValueError: if a text cannot be read, or cannot be resumed with.
+        """
+        indices, held_out = self._read_texts(text, valid, resume)
+        run = self._begin(indices, held_out, resume)
+        while run.schedule.alpha > 0 and len(self.history) < self.epochs:
+            self._read_epoch(run, indices, progress)
+            cost = text_loss(run.params, held_out, self.activation)
+            self._end_epoch(run, len(indices), cost / len(held_out))
+        if run.schedule.alpha == 0:
+            self.training = None
+        return self
+
+    def _read_texts(
+        self, text: Source, valid: Source | None, resume: bool
+    ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        """The indices of the two texts, in a vocabulary made from the first."""
+        found = index_text(text, self.characters)
+        cut = _before_last_tenth(found) if valid is None else len(found.indices)
+        if not resume:
+            counts = np.bincount(found.indices[:cut], minlength=len(found.types))
+            pairs = zip(found.types, counts.tolist(), strict=True)
+            self.vocabulary = Vocabulary.from_counts(
+                {word: count for word, count in pairs if count},
+                self.vocab_size,
+                self.min_count,
+                unknown=True,
+            )
+        indices = _encode(self._trained()[0], found)
+        if valid is not None:
+            held_out = index_text(valid, self.characters)
+            return indices, _encode(self._trained()[0], held_out)
+        return indices[:cut], indices[cut:] if cut < len(indices) else indices
+
+    def _begin(
+        self, indices: NDArray[Any], held_out: NDArray[Any], resume: bool
+    ) -> Training:
+        """The training to go on with: a new one, or the one to be resumed."""
+        texts = _checksum(indices, held_out)
+        if not resume:
+            rng = np.random.default_rng(self.seed)
+            size = len(self._trained()[0])
+            params = init_parameters(size, self.hidden_size, rng, self.dtype)
+            self.history = []
+            self.training = Training(params, Schedule(self.alpha), texts)
+        elif self.training is None:
+            raise ValueError(
+                "resume is True, but the training is over: train anew without it"
+            )
+        elif self.training.texts != texts:
+            raise ValueError(
+                "text or valid is not what the training began with: resume with that, "
+                "or train anew"
+            )
+        if not self.history:
+            self.params = self.training.params  # none are better yet
+        return self.training
+
+    def _read_epoch(
+        self,
+        run: Training,
+        indices: NDArray[Any],
+        progress: Callable[[Progress], None] | None,
+    ) -> None:
+        """Learn from the rest of the text, a piece at a time."""
+        length = _piece_length(run.params)
+        alpha = run.schedule.alpha
+        for words, targets in pieces(indices, length, run.position):
+            try:
+                costs, run.memory = learn_online(
+                    run.params,
+                    words,
+                    targets,
+                    alpha,
+                    self.tau,
+                    run.memory,
+                    activation=self.activation,
+                )
+            except BaseException:
+                self.training = None  # in the midst of a piece, not to be resumed
+                raise
+            run.position += len(targets)
+            run.cost += float(costs.sum())
+            if progress:
+                nats, epoch = run.cost / run.position, len(self.history) + 1
+                progress(Progress(epoch, run.position, len(indices), nats, alpha))
+
+    def _end_epoch(self, run: Training, count: int, nats: float) -> None:
+        """Keep the parameters if they are the best, or go back to the best."""
+        self.history.append(Epoch(run.schedule.alpha, run.cost / count, nats))
+        if nats < run.schedule.best:
+            self.params = _copy(run.params)
+        else:
+            run.params = _copy(self._trained()[1])
+        run.schedule = next_schedule(run.schedule, nats)
+        run.position, run.cost, run.memory = 0, 0.0, None
+
+    def _trained(self) -> tuple[Vocabulary, Parameters]:
+        """The vocabulary and the parameters, if there are any."""
+        if self.vocabulary is None:
+            raise ValueError(
+                "the model knows no text yet: call fit(text), or LanguageModel.load"
+            )
+        return self.vocabulary, cast(Parameters, self.params)
+
+    def evaluate(self, text: Source, dynamic: bool = False) -> Evaluation:
+        """What a text costs, read as one stream from s(-1) = 0.
+
+        Args:
+            text: the text to be predicted.
+            dynamic: go on learning while reading, at the rate that training began
+                with; each word is predicted before it is learnt from. The model itself
+                stays as it is.
+
+        Returns:
+            The `Evaluation`.
+
+        Raises:
+            ValueError: if the model was not trained, or the text cannot be read.
+        """
+        vocabulary, params = self._trained()
+        found = index_text(text, self.characters)
+        outside = np.array([word not in vocabulary for word in found.types])
+        indices = _encode(vocabulary, found)
+        if dynamic:
+            cost = self._dynamic_loss(_copy(params), indices)
+        else:
+            cost = text_loss(params, indices, self.activation)
+        nats = cost / len(indices)
+        unknown = int(np.count_nonzero(outside[found.indices]))
+        return Evaluation(float(perplexity(nats)), nats, len(indices), unknown)
+
+    def _dynamic_loss(self, params: Parameters, indices: NDArray[Any]) -> float:
+        """What a text costs when each word is learnt from once it was predicted."""
+        total, memory = 0.0, None
+        for words, targets in pieces(indices, _piece_length(params)):
+            costs, memory = learn_online(
+                params,
+                words,
+                targets,
+                self.alpha,
+                self.tau,
+                memory,
+                ceiling=math.inf,
+                activation=self.activation,
+            )
+            total += float(costs.sum())
+        return total
+
+    def perplexity(self, text: Source, dynamic: bool = False) -> float:
+        """The perplexity of a text, `</s>` counted; the arguments of `evaluate`."""
+        return self.evaluate(text, dynamic).perplexity
+
+    def sample(
+        self,
+        rng: np.random.Generator,
+        words: int = 50,
+        temperature: float = 1.0,
+        prompt: str = "",
+    ) -> str:
+        """A text that the model makes up, a word after the other, :eq:`eq-generate`.
+
+        Args:
+            rng: where the randomness comes from.
+            words: how many words to draw, `</s>` counted; characters, if the model is
+                one of characters.
+            temperature: below 1 for the more probable, 0 for the most probable.
+            prompt: how the text begins.
+
+        Returns:
+            The prompt and what follows it, a line break for each `</s>`.
+
+        Raises:
+            ValueError: if the model was not trained, or an argument is out of range.
+        """
+        vocabulary, params = self._trained()
+        begin = _tokens(prompt, self.characters)
+        read = vocabulary.encode([END, *begin])
+        drawn = generate(
+            params, rng, words, read, temperature, activation=self.activation
+        )
+        drawn_words = vocabulary.decode(drawn) if len(drawn) else []
+        return _join([*begin, *drawn_words], self.characters)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the model to a file, which stays whole whatever happens.
+
+        Args:
+            path: the file, such as `model.npz`.
+
+        Raises:
+            ValueError: if the model was not trained.
+            OSError: if the file cannot be written; one that was there stays as it was.
+        """
+        vocabulary, params = self._trained()
+        settings = {name: getattr(self, name) for name in _SETTINGS}
+        settings |= {"activation": repr(self.activation), "dtype": self.dtype.name}
+        header = {
+            "settings": settings,
+            "vocabulary": list(vocabulary.words),
+            "history": [list(epoch) for epoch in self.history],
+        }
+        arrays: dict[str, NDArray[Any]] = params._asdict()
+        if self.training:
+            header["training"], more = _pack(self.training)
+            arrays |= more
+        write_arrays(path, header, arrays)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> "LanguageModel":
+        """The model that a file holds.
+
+        Raises:
+            ModelFileError: if the file is damaged, or is not a model's.
+            OSError: if the file cannot be read.
+        """
+        header, arrays = read_arrays(path)
+        try:
+            return cls._unpacked(header, arrays)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ModelFileError(
+                f"{os.fspath(path)} holds no model that fits together ({error!r}): "
+                "train or copy it anew"
+            ) from error
+
+    @classmethod
+    def _unpacked(
+        cls, header: dict[str, Any], arrays: dict[str, NDArray[Any]]
+    ) -> "LanguageModel":
+        """The model from what a file holds, every part checked."""
+        settings = header["settings"]
+        activation = _ACTIVATIONS[settings["activation"]]
+        model = cls(**{**settings, "activation": activation})
+        model.vocabulary = Vocabulary(tuple(map(_word, header["vocabulary"])))
+        model.params = model._fitting(arrays, "")
+        model.history = [Epoch(*map(float, epoch)) for epoch in header["history"]]
+        if "training" in header:
+            params = model._fitting(arrays, "training.")
+            model.training = _unpack(header["training"], arrays, params)
+        return model
+
+    def _fitting(self, arrays: dict[str, NDArray[Any]], prefix: str) -> Parameters:
+        """Matrices as parameters, if they fit the vocabulary and the settings."""
+        U, W, V = (arrays[prefix + name] for name in "UWV")
+        params = check_parameters((U, W, V))
+        size = (self.hidden_size, len(self._trained()[0]))
+        for name, matrix in params._asdict().items():
+            check_array(name, matrix, matrix.shape)
+            if matrix.dtype != self.dtype or params.U.shape != size:
+                raise ValueError(f"{name} does not fit the settings")
+        return params

@@ -1,0 +1,429 @@
+"""Stochastic gradient descent.
+
+Exported from book/11_sgd.ipynb. Edit that chapter, then run `make export`.
+"""
+
+import math
+from numbers import Integral
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .bptt import send_back
+from .cross_entropy import check_targets
+from .hidden_state import (
+    Activation,
+    Parameters,
+    check_array,
+    check_parameters,
+    sigmoid,
+)
+from .words import check_indices
+
+__all__ = [
+    "DivergenceError",
+    "Memory",
+    "Moments",
+    "PendingUpdates",
+    "Schedule",
+    "adam_step",
+    "clip",
+    "lanes",
+    "learn_online",
+    "next_schedule",
+    "sgd_step",
+]
+
+
+def sgd_step(params: Parameters, gradient: Parameters, alpha: float) -> None:
+    """theta <- theta - alpha dE/dtheta, :eq:`eq-sgd`, for each matrix, in place.
+
+    Args:
+        params: the parameters, arrays of floats; they are changed.
+        gradient: dE/dU, dE/dW, dE/dV, of the same shapes.
+        alpha: the learning rate, 0 or more.
+
+    Raises:
+        ValueError: if params cannot be changed in place, a shape differs, or alpha is
+            negative or not finite.
+    """
+    alpha = _check_alpha(alpha)
+    for matrix, slope in _pairs(params, gradient):
+        matrix -= alpha * slope
+
+
+def _pairs(
+    params: Parameters, gradient: Parameters
+) -> list[tuple[NDArray[Any], NDArray[Any]]]:
+    """Each matrix with its gradient, of the same shape."""
+    params = _check_writable(params)
+    pairs = []
+    for name, matrix, slope in zip("UWV", params, gradient, strict=True):
+        slope = check_array(f"gradient.{name}", slope, matrix.shape)
+        if slope.shape != matrix.shape or slope.dtype.kind != "f":
+            raise ValueError(
+                f"gradient.{name} has shape {slope.shape} and type {slope.dtype}: "
+                f"expected {matrix.shape}, of floats, as params.{name}"
+            )
+        pairs.append((matrix, slope))
+    return pairs
+
+
+def _check_alpha(alpha: float) -> float:
+    """The learning rate, if it is a finite number, 0 or more; else ValueError."""
+    if not 0 <= alpha < math.inf:
+        raise ValueError(f"alpha is {alpha}: expected a finite number, 0 or more")
+    return float(alpha)
+
+
+def _check_writable(params: Parameters) -> Parameters:
+    """The very arrays of params: finite floats that can be changed in place."""
+    checked = check_parameters(params)
+    for name, given, array in zip("UWV", params, checked, strict=True):
+        if given is not array or not array.flags.writeable or array.dtype.kind != "f":
+            raise ValueError(
+                f"params.{name} can't be changed in place: expected a writable array "
+                "of floats, such as a copy of it"
+            )
+        check_array(f"params.{name}", array, array.shape)
+    return checked
+
+
+def clip(error: NDArray[Any], limit: float) -> NDArray[Any]:
+    """min(max(e_j, -limit), limit), :eq:`eq-clip`, for each element; a new array."""
+    clipped: NDArray[Any] = np.minimum(np.maximum(error, -limit), limit)
+    return clipped
+
+
+class PendingUpdates:
+    """V + sum_j e_j s_j^T, :eq:`eq-pending`: a matrix and updates of it that wait.
+
+    At the end of a with block nothing waits any more, whatever has happened in it.
+
+    Args:
+        V: the matrix, shape (N, H); `settle` changes it in place.
+        size: how many updates are gathered before all are added to V at once.
+
+    Raises:
+        ValueError: if size is less than 1.
+    """
+
+    def __init__(self, V: NDArray[Any], size: int = 16) -> None:
+        N, H = V.shape
+        if size < 1:
+            raise ValueError(f"size is {size}: expected 1 or more")
+        self.V, self.count = V, 0
+        self._errors = np.empty((size, N), V.dtype)
+        self._states = np.empty((size, H), V.dtype)
+
+    def __enter__(self) -> "PendingUpdates":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.settle()
+
+    def times(self, s: NDArray[Any]) -> NDArray[Any]:
+        """The whole matrix times s, shape (N,)."""
+        errors, states = self._errors[: self.count], self._states[: self.count]
+        product: NDArray[Any] = self.V @ s + (states @ s) @ errors
+        return product
+
+    def transposed_times(self, e: NDArray[Any]) -> NDArray[Any]:
+        """The transpose of the whole matrix times e, shape (H,)."""
+        errors, states = self._errors[: self.count], self._states[: self.count]
+        product: NDArray[Any] = e @ self.V + (errors @ e) @ states
+        return product
+
+    def add(self, e: NDArray[Any], s: NDArray[Any]) -> None:
+        """Let e s^T wait."""
+        self._errors[self.count], self._states[self.count] = e, s
+        self.count += 1
+        if self.count == len(self._errors):
+            self.settle()
+
+    def settle(self) -> None:
+        """Add to V all that waits."""
+        self.V += self._errors[: self.count].T @ self._states[: self.count]
+        self.count = 0
+
+
+class Memory(NamedTuple):
+    """What learning word by word keeps of the text that it has read.
+
+    Attributes:
+        words: the last words, as many as an error may be sent back to, shape (k,).
+        states: the state before each of them, and the present one, shape (k + 1, H).
+        cost: the running mean of a word's cost, in nats.
+    """
+
+    words: NDArray[Any]
+    states: NDArray[Any]
+    cost: float
+
+
+def _cost_and_error(z: NDArray[Any], target: int) -> tuple[float, NDArray[Any]]:
+    """- log y_d and e_o = d - y from the logits, the exponentials taken once."""
+    z = z - z.max()
+    e_o = np.exp(z)
+    total = e_o.sum()
+    e_o *= -1 / total
+    e_o[target] += 1
+    return float(np.log(total) - z[target]), e_o
+
+
+def _sent_back(
+    params: Parameters, e_h: NDArray[Any], slopes: NDArray[Any], limit: float
+) -> NDArray[Any]:
+    """The error of the last step wherever it arrives, clipped, in order of time."""
+    errors = np.empty_like(slopes)
+    errors[-1] = error = clip(e_h, limit)
+    for r in range(len(slopes) - 2, -1, -1):
+        errors[r] = error = clip(send_back(params, error, slopes[r]), limit)
+    return errors
+
+
+class DivergenceError(ValueError):
+    """Learning made the model worse than guessing: the learning rate is too large."""
+
+
+#: Over how many words, roughly, the running mean of the cost is taken.
+_WINDOW = 300
+
+
+def _watch(mean: float, cost: float, ceiling: float, alpha: float, t: int) -> float:
+    """The running mean cost with one word more; DivergenceError at the ceiling."""
+    mean += (cost - mean) / _WINDOW
+    if not mean < ceiling:
+        raise DivergenceError(
+            f"alpha is {alpha:.6g}: learning diverged at word {t}, the running mean of "
+            f"a word's cost reached {mean:.4g} nats; take a smaller alpha"
+        )
+    return mean
+
+
+def learn_online(
+    params: Parameters,
+    words: ArrayLike,
+    targets: ArrayLike,
+    alpha: float,
+    tau: int,
+    memory: Memory | None = None,
+    limit: float = 15.0,
+    ceiling: float | None = None,
+    activation: Activation = sigmoid,
+) -> tuple[NDArray[np.float64], Memory]:
+    """After each word :eq:`eq-online-v`, :eq:`eq-online-w`, :eq:`eq-online-u`.
+
+    Args:
+        params: the parameters, arrays of floats; they are changed.
+        words: the input words w(t) as indices, shape (T,).
+        targets: the words d(t) that follow them, the same shape.
+        alpha: the learning rate, 0 or more.
+        tau: how many steps each error is sent back at most.
+        memory: what an earlier call returned, if this text goes on from there.
+        limit: errors are clipped to -limit .. limit.
+        ceiling: the running mean cost at which learning is given up, in nats;
+            log N + 1 unless given.
+        activation: f of the hidden layer.
+
+    Returns:
+        The cost of each word, predicted before it was learnt from, in nats, shape (T,);
+        and the memory with which the next call goes on.
+
+    Raises:
+        DivergenceError: if the running mean of the cost reaches the ceiling.
+        ValueError: if an argument has the wrong shape, an index is out of range, a
+            number is not finite; the message names the argument.
+    """
+    U, W, V = params = _check_writable(params)
+    words, targets = _check_text(words, targets, len(V))
+    ceiling = math.log(len(V)) + 1 if ceiling is None else ceiling
+    alpha, tau = _check_rates(alpha, tau, limit, ceiling)
+    memory = _check_memory(memory, params)
+    known, mean = len(memory.words), memory.cost
+    words = np.concatenate([memory.words, words])
+    states = np.empty((len(words) + 1, len(W)), V.dtype)  # states[t + 1] is s(t)
+    states[: known + 1] = memory.states
+    costs = np.empty(len(targets))
+    quiet = np.errstate(over="ignore", invalid="ignore")  # _watch sees what overflows
+    with quiet, PendingUpdates(V) as pending:
+        for t, target in enumerate(targets.tolist(), start=known):
+            s = states[t + 1] = activation(U[:, words[t]] + W @ states[t])
+            cost, e_o = _cost_and_error(pending.times(s), target)
+            mean = _watch(mean, cost, ceiling, alpha, t - known)
+            costs[t - known] = cost
+            start = t - min(tau, t)  # the first step that the error is sent back to
+            slopes = activation.slope(states[start + 1 : t + 2])
+            e_h = pending.transposed_times(e_o) * slopes[-1]
+            errors = alpha * _sent_back(params, e_h, slopes, limit)
+            pending.add(e_o, alpha * s)
+            W += errors.T @ states[start : t + 1]
+            np.add.at(U.T, words[start : t + 1], errors)
+    keep = len(words) - min(tau, len(words))
+    return costs, Memory(words[keep:].copy(), states[keep:].copy(), mean)
+
+
+def _check_text(
+    words: ArrayLike, targets: ArrayLike, vocab_size: int
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """The words and targets of one text as index arrays of the same shape, (T,)."""
+    words = check_indices("words", words, vocab_size)
+    if words.ndim != 1:
+        raise ValueError(f"words has shape {words.shape}: expected (T,), one text")
+    return words.astype(np.int64), check_targets(targets, words.shape, vocab_size)
+
+
+def _check_rates(
+    alpha: float, tau: int, limit: float, ceiling: float
+) -> tuple[float, int]:
+    """The numbers that steer learning, each in its range; else ValueError."""
+    for name, value in (("limit", limit), ("ceiling", ceiling)):
+        if not value > 0:
+            raise ValueError(f"{name} is {value}: expected a number above 0")
+    if not isinstance(tau, Integral) or isinstance(tau, bool) or tau < 0:
+        raise ValueError(f"tau is {tau!r}: expected an integer, 0 or more")
+    return _check_alpha(alpha), int(tau)
+
+
+def _check_memory(memory: Memory | None, params: Parameters) -> Memory:
+    """What is known of the text so far, nothing unless given; else ValueError."""
+    N, H = params.V.shape
+    if memory is None:
+        nothing = np.zeros(0, np.int64)
+        return Memory(nothing, np.zeros((1, H), params.V.dtype), math.log(N))
+    words, states, cost = memory
+    known = check_indices("memory.words", words, N) if np.size(words) else words
+    states = check_array("memory.states", states, (None, H))
+    shapes = np.shape(known), states.shape
+    if shapes != ((len(known),), (len(known) + 1, H)) or not cost >= 0:
+        raise ValueError(
+            f"memory has words and states of shapes {shapes[0]} and {shapes[1]}, and "
+            f"the cost {cost}: expected (k,), (k + 1, {H}), and 0 or more"
+        )
+    return Memory(np.array(known, np.int64), states, cost)
+
+
+class Schedule(NamedTuple):
+    """The learning rate and what decides when it falls.
+
+    Attributes:
+        alpha: the learning rate of the next epoch; 0 when learning is over.
+        best: the smallest cost of the validation text so far, in nats.
+        halving: whether the rate falls after every epoch.
+    """
+
+    alpha: float = 0.1
+    best: float = math.inf
+    halving: bool = False
+
+
+def next_schedule(schedule: Schedule, cost: float) -> Schedule:
+    """alpha(n+1) from the cost of the validation text, :eq:`eq-schedule`.
+
+    Args:
+        schedule: that of the epoch that has ended.
+        cost: what the validation text costs now, in nats, in all or per word.
+
+    Returns:
+        The schedule of the next epoch: half the rate from the first epoch on that
+        gains less than 0.3 %, and 0 after the second such epoch.
+
+    Raises:
+        ValueError: if the cost is negative or not a number.
+    """
+    if not cost >= 0:
+        raise ValueError(f"cost is {cost}: expected nats, 0 or more")
+    alpha, best, halving = schedule
+    gained = best >= 1.003 * cost
+    if not gained and halving:
+        return Schedule(0.0, min(best, cost), True)
+    halving = halving or not gained
+    return Schedule(alpha / 2 if halving else alpha, min(best, cost), halving)
+
+
+class Moments(NamedTuple):
+    """What Adam remembers: the number of steps, running means of g and of g^2."""
+
+    steps: int
+    mean: Parameters
+    square: Parameters
+
+
+def adam_step(
+    params: Parameters,
+    gradient: Parameters,
+    moments: Moments | None = None,
+    alpha: float = 0.001,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+    epsilon: float = 1e-8,
+) -> Moments:
+    """theta <- theta - alpha m' / (sqrt(v') + epsilon), :eq:`eq-adam`, in place;
+    m' and v' are the running means :eq:`eq-moments`, corrected for their beginning.
+
+    Args:
+        params: the parameters, arrays of floats; they are changed.
+        gradient: dE/dU, dE/dW, dE/dV, of the same shapes.
+        moments: what the step before returned, None for the first; its arrays are
+            changed.
+        alpha: the learning rate.
+        beta1: how much of the mean of g is kept, from 0 to below 1.
+        beta2: the same for the mean of g^2.
+        epsilon: keeps the denominator above 0.
+
+    Returns:
+        The moments for the next step.
+
+    Raises:
+        ValueError: if params cannot be changed in place, a shape differs, or a number
+            is out of its range.
+    """
+    alpha = _check_alpha(alpha)
+    if not (0 <= beta1 < 1 and 0 <= beta2 < 1 and epsilon > 0):
+        raise ValueError(
+            f"beta1, beta2, epsilon are {beta1}, {beta2}, {epsilon}: "
+            "expected 0 <= beta < 1, and epsilon above 0"
+        )
+    pairs = _pairs(params, gradient)
+    if moments is None:
+        zeros = [Parameters(*map(np.zeros_like, params)) for _ in range(2)]
+        moments = Moments(0, *zeros)
+    if moments.mean.U.shape != params.U.shape:
+        raise ValueError(
+            f"moments has mean.U of shape {moments.mean.U.shape}: expected "
+            f"{params.U.shape}, the moments of these params"
+        )
+    n = moments.steps + 1
+    for (matrix, g), m, v in zip(pairs, moments.mean, moments.square, strict=True):
+        m *= beta1
+        m += (1 - beta1) * g
+        v *= beta2
+        v += (1 - beta2) * g * g
+        scale = np.sqrt(v / (1 - beta2**n)) + epsilon
+        matrix -= alpha / (1 - beta1**n) * m / scale
+    return moments._replace(steps=n)
+
+
+def lanes(indices: ArrayLike, count: int) -> NDArray[Any]:
+    """i_b(t) = i(b L + t), :eq:`eq-lanes`: a text cut into lanes side by side.
+
+    Args:
+        indices: the word indices of a text, shape (T,).
+        count: B, the number of lanes, from 1 to T.
+
+    Returns:
+        The indices, shape (L, B) with L = T // B; the words of the remainder are left
+        out.
+
+    Raises:
+        ValueError: if indices are not of one text, or count is out of its range.
+    """
+    array = check_indices("indices", indices, np.iinfo(np.int64).max)
+    if array.ndim != 1:
+        raise ValueError(f"indices has shape {array.shape}: expected (T,), one text")
+    whole = isinstance(count, Integral) and not isinstance(count, bool)
+    if not (whole and 1 <= count <= len(array)):
+        raise ValueError(f"count is {count!r}: expected an integer, 1 to {len(array)}")
+    length = len(array) // count
+    return array[: length * count].reshape(count, length).T
