@@ -69,13 +69,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError:  # or it would be tried again, and fail, at the end of the process
         with contextlib.suppress(OSError):
             sys.stdout.close()
+    if arguments is None:  # the process ends; there is nothing left to interrupt
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
     return status
 
 
 def _complain(message: str, status: int = 2) -> int:
     """Say what is wrong in one line on standard error."""
     if sys.stderr:
-        print("rnn:", _escaped(message).replace("\n", "\\n"), file=sys.stderr)
+        print("rnn:", _in_a_line(message), file=sys.stderr)
     return status
 
 
@@ -83,6 +85,11 @@ def _escaped(text: str) -> str:
     """A text that a terminal shows and does not obey; line breaks and tabs stay."""
     controls = r"[\0-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]"
     return re.sub(controls, lambda found: ascii(found[0])[1:-1], text)
+
+
+def _in_a_line(text: str) -> str:
+    """A text that a terminal shows in one line."""
+    return _escaped(text).replace("\n", "\\n")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -253,7 +260,7 @@ def _line(number: int, epoch: Epoch) -> str:
 def _say(line: str) -> None:
     """Print a line at once, in whatever encoding; file names can hold anything."""
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
-    line = _escaped(line).encode(encoding, "backslashreplace").decode(encoding)
+    line = _in_a_line(line).encode(encoding, "backslashreplace").decode(encoding)
     print(line, flush=True)
 
 

@@ -1,10 +1,8 @@
 """Model files that survive: a header and arrays in one file, whole or not at all.
 
-Written by hand, without model code. The file is an .npz, which `np.load` opens too:
-header.npy, the JSON of the caller's header and of each array's type and shape; the
-arrays; the zip directory; and, as the archive's comment, a checksum of all before it.
-Each byte follows from the content, so that the reader can refuse whatever the writer
-would not have written.
+Written by hand, without model code. The file is an .npz, which `np.load` opens too: a
+member header.npy, which holds JSON, and one for each array, none of them compressed.
+The archive comment is a checksum of every byte before it, so that no damage is unseen.
 """
 
 import contextlib
@@ -15,51 +13,27 @@ import os
 import re
 import secrets
 import stat
-import struct
-import zlib
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, NamedTuple
+from typing import Any, BinaryIO
 
 import numpy as np
+from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 __all__ = ["ModelFileError", "read_arrays", "write_arrays"]
 
+_FORMAT = "rnn model"
 _VERSION = 1
 _DTYPES = ("<f4", "<f8", "<i4", "<i8", "|u1")
 _NAME = re.compile(r"(?!header$)[A-Za-z_][A-Za-z0-9_.-]{0,99}")  # safe for a file, too
-_LONGEST_HEADER = 1 << 28  # bytes
-_BLOCK_SIZE = 1 << 20  # bytes read at once
-_COMMENT_SIZE = len("sha256:") + 64
-_TEXT_START = 30 + len("header.npy") + 20 + 128  # of the JSON in header.npy
-_LATER = 0xFFFFFFFF  # instead of a size: it follows, in 64 bits
+_BLOCK = 1 << 20  # bytes read at once
+_COMMENT = len("sha256:") + 64
 
 
 class ModelFileError(ValueError):
     """A file that is damaged, or is not a model; the message begins with its name."""
-
-
-class _Spec(NamedTuple):
-    """What header.npy tells of an array."""
-
-    dtype: str
-    shape: tuple[int, ...]
-    order: Literal["C", "F"]  # F is Fortran's
-
-    @property
-    def size(self) -> int:
-        """The bytes of the elements."""
-        return math.prod(self.shape) * np.dtype(self.dtype).itemsize
-
-    def npy(self) -> bytes:
-        """What stands before the elements in an .npy of version 1.0."""
-        text = (
-            f"{{'descr': '{self.dtype}', 'fortran_order': {self.order == 'F'}, "
-            f"'shape': {self.shape}, }}"
-        )
-        text += " " * (-(len(text) + 11) % 64) + "\n"
-        return b"\x93NUMPY\1\0" + struct.pack("<H", len(text)) + text.encode()
 
 
 def write_arrays(
@@ -77,18 +51,23 @@ def write_arrays(
         arrays: Arrays of float32, float64, int32, int64, or uint8, by name.
 
     Raises:
-        ValueError: `header` or `arrays` hold what `read_arrays` would refuse, or `path`
-            exists and is not a regular file.
+        ValueError: `header` or `arrays` hold what cannot be kept, or `path` exists and
+            is not a regular file.
         OSError: The file cannot be written; the message names it.
     """
-    specs = {name: _checked_spec(name, array) for name, array in arrays.items()}
-    text = np.frombuffer(_checked_text(header, specs), np.uint8)
-    digest = hashlib.sha256()
+    for name, array in arrays.items():
+        _check_array(name, array)
+    text = np.frombuffer(_json(header), np.uint8)
     with _naming(path), _replacing(Path(os.path.realpath(path))) as file:
-        for piece in _pieces({"header": text, **arrays}):
-            digest.update(piece)
-            file.write(piece)
-        file.write(b"sha256:" + digest.hexdigest().encode())
+        with zipfile.ZipFile(file, "w") as archive:
+            archive.comment = bytes(_COMMENT)
+            for name, array in {"header": text, **arrays}.items():
+                member = zipfile.ZipInfo(f"{name}.npy")  # of 1980: no clock in the file
+                with archive.open(member, "w", force_zip64=True) as stream:
+                    npy.write_array(stream, array, allow_pickle=False)
+        checksum = _checksum(file)
+        file.seek(-_COMMENT, os.SEEK_END)
+        file.write(checksum)
 
 
 def read_arrays(
@@ -96,37 +75,33 @@ def read_arrays(
 ) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
     """The header and the arrays of a file that `write_arrays` wrote.
 
-    Memory for arrays is taken only if they fill the file. Whether their numbers are
-    finite is for the caller to check.
+    Memory is taken for no more than the file holds. Whether numbers are finite is for
+    the caller to check.
 
     Raises:
-        ModelFileError: The file is damaged, or `write_arrays` of this version did not
-            write it; the message is one line and begins with the file's name.
+        ModelFileError: The file is damaged, or no model; the message is one line and
+            begins with the file's name.
         OSError: The file cannot be read; the message names it.
     """
     name = os.fsdecode(path)
     name = name if name.isprintable() else repr(name)
     with _naming(path), open(path, "rb") as file:
         problem = _damage(file)
+        if problem:
+            raise ModelFileError(f"{name} {problem}")
         try:
-            if not problem:
-                return _read(file)
-        except _NewerVersionError:
-            problem = (
-                "was written by a newer version of rnn, this one reads format version "
-                f"{_VERSION}: update the package"
-            )
-        except (ValueError, RecursionError) as error:
-            problem = f"is not a file that rnn wrote, {error}: save the model again"
-    raise ModelFileError(f"{name} {problem}")
+            return _read(file)
+        except MemoryError:
+            raise
+        except Exception as error:  # whatever an archive made with malice can provoke
+            reason = f"{error!r:.200}"
+            raise ModelFileError(
+                f"{name} is no model that rnn can read ({reason}): save the model again"
+            ) from error
 
 
-class _NewerVersionError(Exception):
-    """The file says that it is of a later version."""
-
-
-def _checked_spec(name: Any, array: Any) -> _Spec:
-    """The type, shape, and order of an array that can be written."""
+def _check_array(name: Any, array: Any) -> None:
+    """Raise ValueError for an array that cannot be kept, or a name that is not safe."""
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise ValueError(
             f"arrays holds the name {name!r:.80}: expected at most 100 letters, "
@@ -138,165 +113,97 @@ def _checked_spec(name: Any, array: Any) -> _Spec:
             f"arrays[{name!r}] is of type {found}: expected an array of little-endian "
             "float32, float64, int32, int64, or uint8; convert it"
         )
-    return _spec(array)
 
 
-def _spec(array: NDArray[Any]) -> _Spec:
-    """The type, shape, and order of an array."""
-    return _Spec(array.dtype.str, array.shape, "F" if array.flags.fnc else "C")
-
-
-def _text(header: dict[str, Any], specs: dict[str, _Spec]) -> bytes:
-    """The JSON in header.npy."""
-    content = {
-        "format": "rnn model",
-        "version": _VERSION,
-        "arrays": {name: spec._asdict() for name, spec in specs.items()},
-        "header": header,
-    }
-    return json.dumps(content, ensure_ascii=False, allow_nan=False).encode()
-
-
-def _checked_text(header: dict[str, Any], specs: dict[str, _Spec]) -> bytes:
-    """The JSON in header.npy, if it gives back the header as it was."""
+def _json(header: dict[str, Any]) -> bytes:
+    """The text of header.npy, if it will give back the header as it was."""
+    content = {"format": _FORMAT, "version": _VERSION, "header": header}
     try:
-        text = _text(header, specs)
-        same = isinstance(header, dict) and json.loads(text)["header"] == header
-        problem = "" if same else "it would come back changed"
+        text = json.dumps(content, ensure_ascii=False, allow_nan=False).encode()
+        if isinstance(header, dict) and json.loads(text)["header"] == header:
+            return text
+        problem = "it would come back changed"
     except (TypeError, ValueError, RecursionError) as error:
         problem = str(error)
-    if not problem and len(text) <= _LONGEST_HEADER:
-        return text
     raise ValueError(
-        f"header cannot be kept as JSON, {problem or 'it is too long'}: expected a "
-        "dict of strings, finite numbers, booleans, None, lists, and dicts whose keys "
-        f"are strings, at most {_LONGEST_HEADER:,} bytes of text; convert it"
+        f"header cannot be kept as JSON, {problem}: expected a dict of strings, finite "
+        "numbers, booleans, None, lists, and dicts whose keys are strings; convert it"
     )
 
 
-def _parsed(text: bytes) -> tuple[dict[str, Any], dict[str, _Spec]]:
-    """The caller's header, and what the JSON tells of each array."""
-    match json.loads(text):
-        case {"format": "rnn model", "version": int(version)} if version > _VERSION:
-            raise _NewerVersionError
-        case {"arrays": dict(arrays), "header": dict(header)}:
-            specs = {name: _parsed_spec(name, spec) for name, spec in arrays.items()}
-            if _text(header, specs) == text:
-                return header, specs
-    raise ValueError("its header has another form")
-
-
-def _parsed_spec(name: str, spec: Any) -> _Spec:
-    """What the JSON tells of an array, if there can be such an array."""
-    match spec:
-        case {"dtype": str(dtype), "shape": list(shape), "order": "C" | "F" as order}:
-            lengths = len(shape) <= 64 and all(type(n) is int and n >= 0 for n in shape)
-            possible = lengths and math.prod(shape) < 1 << 60  # sizes fit 64 bits
-            if possible and dtype in _DTYPES and _NAME.fullmatch(name):
-                return _Spec(dtype, tuple(shape), order)
-    raise ValueError("its header tells of an array that there cannot be")
-
-
-def _elements(array: NDArray[Any], order: Literal["C", "F"]) -> memoryview:
-    """The bytes of an array in its order; a copy only if it is not contiguous."""
-    return np.asarray(array, order=order).reshape(-1, order=order).view(np.uint8).data
-
-
-def _records(
-    name: str, spec: _Spec, data: bytes | memoryview, offset: int
-) -> tuple[bytes, bytes]:
-    """What stands before an array's elements, and its entry in the zip directory."""
-    npy, member = spec.npy(), f"{name}.npy".encode()
-    size, length = len(npy) + spec.size, len(member)
-    checksum = zlib.crc32(data, zlib.crc32(npy))
-    # Zip version 4.5, no flags, not compressed, midnight on 1 January 1980.
-    both = struct.pack("<5H3I", 45, 0, 0, 0, 33, checksum, _LATER, _LATER)
-    local = b"PK\3\4" + both + struct.pack("<2H", length, 20) + member
-    entry = b"PK\1\2-\0" + both + struct.pack("<5H2I", length, 28, *[0] * 4, _LATER)
-    return (
-        local + struct.pack("<2H2Q", 1, 16, size, size) + npy,
-        entry + member + struct.pack("<2H3Q", 1, 24, size, size, offset),
-    )
-
-
-def _end(directory: bytes, count: int, offset: int) -> bytes:
-    """The zip directory, beginning at an offset, and all after it but the comment."""
-    size = len(directory)
-    return b"".join(
-        [
-            directory,
-            struct.pack("<4sQ2H2I", b"PK\6\6", 44, 45, 45, 0, 0),
-            struct.pack("<4Q", count, count, size, offset),
-            struct.pack("<4sIQI", b"PK\6\7", 0, offset + size, 1),
-            struct.pack("<4s4H", b"PK\5\6", 0, 0, 0xFFFF, 0xFFFF),
-            struct.pack("<2IH", _LATER, _LATER, _COMMENT_SIZE),
-        ]
-    )
-
-
-def _pieces(arrays: dict[str, NDArray[Any]]) -> Iterator[bytes | memoryview]:
-    """The bytes of a file, but for the comment."""
-    entries, offset = [], 0
-    for name, array in arrays.items():
-        spec = _spec(array)
-        data = _elements(array, spec.order)
-        head, entry = _records(name, spec, data, offset)
-        yield head
-        yield data
-        entries.append(entry)
-        offset += len(head) + spec.size
-    yield _end(b"".join(entries), len(entries), offset)
+def _checksum(file: BinaryIO) -> bytes:
+    """What the comment should be: the checksum of all that is before it."""
+    left = file.seek(0, os.SEEK_END) - _COMMENT
+    file.seek(0)
+    digest = hashlib.sha256()
+    while left > 0:
+        block = file.read(min(_BLOCK, left))
+        digest.update(block)
+        left -= len(block)
+    return f"sha256:{digest.hexdigest()}".encode()
 
 
 def _damage(file: BinaryIO) -> str:
     """What is wrong with a file that does not end in its checksum; else nothing."""
-    size = os.fstat(file.fileno()).st_size - _COMMENT_SIZE
-    digest = hashlib.sha256()
-    for start in range(0, size, _BLOCK_SIZE):
-        digest.update(file.read(min(_BLOCK_SIZE, size - start)))
-    comment = file.read(_COMMENT_SIZE)
-    if comment == b"sha256:" + digest.hexdigest().encode():
+    if os.fstat(file.fileno()).st_size == 0:
+        return "is empty: name a file that rnn saved"
+    checksum = _checksum(file)
+    if file.read(_COMMENT + 1) == checksum:
         return ""
     file.seek(0)
-    if file.read(40)[30:] == b"header.npy" or comment.startswith(b"sha256:"):
+    if b"header.npy" in file.read(100):
         return "is damaged or cut short: use a copy, or save the model again"
-    return f"{'is not a model' if comment else 'is empty'}: name a file that rnn saved"
+    return "is not a model: name a file that rnn saved"
 
 
 def _read(file: BinaryIO) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
-    """The content of a file, if the writer would write the same bytes for it."""
-    end = file.seek(-_COMMENT_SIZE, os.SEEK_END)
-    file.seek(_TEXT_START - 128 - 8)
-    length = int.from_bytes(file.read(8), "little") - 128
-    if not 0 < length <= min(end, _LONGEST_HEADER):
-        raise ValueError("it does not begin with a header")
-    file.seek(_TEXT_START)
-    header, specs = _parsed(file.read(length))
-    specs = {"header": _Spec("|u1", (length,), "C"), **specs}
-    sizes = [spec.size for spec in specs.values()]
-    for name, spec in specs.items():
-        sizes.extend(map(len, _records(name, spec, b"", 0)))
-    if sum(sizes) + len(_end(b"", 0, 0)) != end:
-        raise ValueError("its size is not what its header tells")
+    """The header and the arrays of an archive, sizes checked before memory is taken."""
+    size = file.seek(0, os.SEEK_END)
+    with zipfile.ZipFile(file) as archive:
+        members = archive.infolist()
+        if sum(member.file_size for member in members) > size:
+            raise ValueError("it holds more than there is room for")
+        arrays = {
+            member.filename.removesuffix(".npy"): _read_array(archive, member)
+            for member in members
+        }
+    if len(arrays) < len(members) or "header" not in arrays:
+        raise ValueError("it holds an array twice, or no header")
+    content = json.loads(arrays.pop("header").tobytes())
+    if content["format"] != _FORMAT or not isinstance(content["header"], dict):
+        raise ValueError("its header has another form")
+    if content["version"] != _VERSION:
+        raise ValueError(
+            f"it is of version {content['version']}, this package reads {_VERSION}: "
+            "update the package"
+        )
+    for name, array in arrays.items():
+        _check_array(name, array)
+    return content["header"], arrays
 
-    file.seek(0)
-    arrays: dict[str, NDArray[Any]] = {}
-    entries = []
-    for name, spec in specs.items():
-        offset = file.tell()
-        found = file.read(len(_records(name, spec, b"", 0)[0]))
-        arrays[name] = np.empty(spec.shape, spec.dtype, spec.order)
-        data = _elements(arrays[name], spec.order)
-        file.readinto(data)  # type: ignore[attr-defined]
-        head, entry = _records(name, spec, data, offset)
-        if found != head or _spec(arrays[name]) != spec:
-            raise ValueError(f"its {name}.npy is not what its header tells")
-        entries.append(entry)
-    offset = file.tell()
-    if file.read(end - offset) != _end(b"".join(entries), len(entries), offset):
-        raise ValueError("its zip directory is not what its header tells")
-    del arrays["header"]
-    return header, arrays
+
+def _read_array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> NDArray[Any]:
+    """One array, if it is not compressed and fills its member."""
+    if member.compress_type != zipfile.ZIP_STORED:
+        raise ValueError("it is compressed")
+    with archive.open(member) as stream:
+        if npy.read_magic(stream) != (1, 0):
+            raise ValueError(f"{member.filename} has another form")
+        shape, fortran, dtype = npy.read_array_header_1_0(stream)
+        left = member.file_size - stream.tell()
+        if dtype.str not in _DTYPES or math.prod(shape) * dtype.itemsize != left:
+            raise ValueError(f"{member.filename} does not hold what it promises")
+        array = np.empty(math.prod(shape), dtype)
+        data = array.view(np.uint8).data
+        while data:
+            block = stream.read(_BLOCK)
+            if not block:
+                raise ValueError(f"{member.filename} is cut short")
+            data[: len(block)] = block
+            data = data[len(block) :]
+        if stream.read(1):  # at the end, zipfile checks its own sum
+            raise ValueError(f"{member.filename} is too long")
+    return array.reshape(shape, order="F" if fortran else "C")
 
 
 @contextlib.contextmanager
@@ -307,7 +214,7 @@ def _replacing(path: Path) -> Iterator[BinaryIO]:
         raise ValueError(f"path is {str(path)!r}: expected a regular file; name one")
     temporary = path.with_name(f".rnn-{os.getpid()}-{secrets.token_hex(8)}.tmp")
     try:
-        with open(temporary, "xb") as file:
+        with open(temporary, "x+b") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())

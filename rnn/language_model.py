@@ -3,12 +3,14 @@
 Exported from book/12_language_model.ipynb. Edit that chapter, then run `make export`.
 """
 
+import contextlib
 import hashlib
 import math
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from numbers import Integral, Real
 from typing import Any, NamedTuple, cast
 
@@ -31,7 +33,7 @@ from .hidden_state import (
 )
 from .sgd import Memory, Schedule, learn_online, next_schedule
 from .softmax import generate
-from .words import END, Vocabulary, check_indices, tokenize
+from .words import END, UNKNOWN, Vocabulary, check_indices
 
 __all__ = [
     "Epoch",
@@ -60,10 +62,11 @@ def pieces(
         start: the step at which to begin.
 
     Returns:
-        An iterator over pairs, each as `stream` would give it for the whole text.
+        An iterator over pairs, each a stretch of what `stream` gives for the text.
     """
     for first in range(start, len(indices), length):
         targets = indices[first : first + length]
+        # the word before the text is `</s>`, index 0
         before = indices[first - 1 : first] if first else np.zeros_like(targets[:1])
         yield np.concatenate([before, targets[:-1]]), targets
 
@@ -96,10 +99,17 @@ def text_loss(
     return total
 
 
+def _check_count(name: str, count: Any, lowest: int = 0) -> int:
+    """A number of things, if it is an integer and large enough; else ValueError."""
+    if not isinstance(count, Integral) or isinstance(count, bool) or count < lowest:
+        raise ValueError(f"{name} is {count!r}: expected an integer, {lowest} or more")
+    return int(count)
+
+
 def nearest_words(
     params: Parameters, index: int, count: int
 ) -> list[tuple[int, float]]:
-    """cos(u, v) = u^T v / sqrt(u^T u v^T v), :eq:`eq-cosine`: the nearest columns of U.
+    """cos(u, v) = u^T v / (|u| |v|), :eq:`eq-cosine`: the nearest columns of U.
 
     Args:
         params: the parameters; U (H, N) alone is used.
@@ -107,15 +117,17 @@ def nearest_words(
         count: how many of them.
 
     Returns:
-        Pairs (index, cosine), the nearest first, without the word itself.
+        Pairs (index, cosine), the nearest first, without the word itself; the cosine is
+        0 if either column is zero.
 
     Raises:
-        ValueError: if index is none of a word.
+        ValueError: if index is none of a word, or count is negative.
     """
     U = check_parameters(params).U
     check_indices("index", [index], U.shape[1])
-    lengths = np.maximum(np.linalg.norm(U, axis=0), np.finfo(U.dtype).tiny)
-    cosines = (U[:, index] @ U) / (lengths[index] * lengths)
+    _check_count("count", count)
+    directions = U / np.maximum(np.linalg.norm(U, axis=0), np.finfo(U.dtype).tiny)
+    cosines = directions[:, index] @ directions
     order = [i for i in np.argsort(-cosines, kind="stable").tolist() if i != index]
     return [(i, float(cosines[i])) for i in order[:count]]
 
@@ -159,7 +171,7 @@ class Evaluation(NamedTuple):
         perplexity: exp of nats.
         nats: nats per word, `</s>` counted as one.
         words: the number of words, `</s>` counted.
-        unknown: how many of them are not in the vocabulary.
+        unknown: how many of them are not in the vocabulary; `<unk>` itself is in it.
     """
 
     perplexity: float
@@ -194,6 +206,14 @@ _INTEGERS = {"hidden_size": 1, "tau": 0, "epochs": 1, "seed": 0, "min_count": 1}
 _SETTINGS = (*_INTEGERS, "alpha", "vocab_size", "characters")
 
 
+def _float_type(dtype: DTypeLike) -> np.dtype[Any]:
+    """The float type of parameters that can be saved; else ValueError."""
+    with contextlib.suppress(TypeError):
+        if np.dtype(dtype) in (np.float32, np.float64):
+            return np.dtype(dtype)
+    raise ValueError(f"dtype is {dtype!r}: expected float32 or float64")
+
+
 def _encode(vocabulary: Vocabulary, found: IndexedText) -> NDArray[np.int32]:
     """A text's indices in a vocabulary, from those among its own types."""
     places = vocabulary.encode(found.types).astype(np.int32)
@@ -202,15 +222,21 @@ def _encode(vocabulary: Vocabulary, found: IndexedText) -> NDArray[np.int32]:
 
 
 def _piece_length(params: Parameters) -> int:
-    """How many words make about a tenth of a second's work."""
-    return min(max(100, 2**21 // len(params.V)), 2000)
+    """How many words to learn between two reports, fewer for a large vocabulary.
+
+    A multiple of 16, which is how many updates of V wait to be added at once: so they
+    are added at the same words as if the text were one piece.
+    """
+    return 16 * min(max(7, 2**17 // len(params.V)), 125)
 
 
 def _before_last_tenth(found: IndexedText) -> int:
-    """Where the last tenth of a text begins, at a line; its end if it has one line."""
+    """Where the last tenth of a text begins, at a line; its end if a line is longer."""
+    count = len(found.indices)
     end = found.types.index(END)
-    (ends,) = np.nonzero(found.indices[: len(found.indices) * 9 // 10] == end)
-    return int(ends[-1]) + 1 if len(ends) else len(found.indices)
+    (ends,) = np.nonzero(found.indices[: count * 9 // 10] == end)
+    cut = int(ends[-1]) + 1 if len(ends) else 0
+    return cut if 2 * cut >= count else count  # rather the text itself than its title
 
 
 def _checksum(*texts: NDArray[Any]) -> str:
@@ -228,13 +254,11 @@ def _copy(params: Parameters) -> Parameters:
 
 
 def _tokens(prompt: str, characters: bool) -> list[str]:
-    """The tokens of a beginning, without the `</s>` that would close its last line."""
-    if not prompt.strip():
-        return []
-    if not characters:
-        return tokenize(prompt)[:-1]
-    lines = re.split(r"\r\n|\r|\n", prompt)
-    return [token for line in lines for token in (*line, END)][:-1]
+    """The tokens of a beginning; no `</s>` closes a last line without a line break."""
+    *lines, last = re.split(r"\r\n|\r|\n", prompt)
+    split: Callable[[str], list[str]] = list if characters else str.split
+    whole = [[*split(line), END] for line in lines if characters or line.split()]
+    return [*chain.from_iterable(whole), *split(last)]
 
 
 def _join(tokens: list[str], characters: bool) -> str:
@@ -271,14 +295,28 @@ def _unpack(
     header: dict[str, Any], arrays: dict[str, NDArray[Any]], params: Parameters
 ) -> Training:
     """The training that `_pack` took apart."""
-    best = math.inf if header["best"] is None else float(header["best"])
-    schedule = Schedule(float(header["alpha"]), best, bool(header["halving"]))
+    best = math.inf if header["best"] is None else _amount(header["best"])
+    schedule = Schedule(_amount(header["alpha"]), best, bool(header["halving"]))
     memory = None
     if header["recent"] is not None:
         words, states = arrays["training.words"], arrays["training.states"]
-        memory = Memory(words, states, float(header["recent"]))
-    position, cost = int(header["position"]), float(header["cost"])
-    return Training(params, schedule, str(header["texts"]), position, cost, memory)
+        N, H = params.V.shape
+        if words.shape != (0,):
+            check_indices("training.words", words, N)
+        check_array("training.states", states, (len(words) + 1, H))
+        if (words.ndim, states.ndim, states.dtype) != (1, 2, params.V.dtype):
+            raise ValueError("training.words and training.states do not fit")
+        memory = Memory(words, states, _amount(header["recent"]))
+    position = _check_count("position", header["position"])
+    cost, texts = _amount(header["cost"]), str(header["texts"])
+    return Training(params, schedule, texts, position, cost, memory)
+
+
+def _amount(number: Any) -> float:
+    """A number that can be one of nats, or a learning rate; else ValueError."""
+    if not 0 <= number < math.inf:
+        raise ValueError(f"{number} is not 0 or more")
+    return float(number)
 
 
 def _word(word: Any) -> str:
@@ -334,7 +372,7 @@ class LanguageModel:
         self.hidden_size, self.tau, self.alpha = hidden_size, tau, alpha
         self.epochs, self.seed, self.min_count = epochs, seed, min_count
         self.vocab_size, self.characters = vocab_size, bool(characters)
-        self.activation, self.dtype = activation, np.dtype(dtype)
+        self.activation, self.dtype = activation, _float_type(dtype)
         self.vocabulary: Vocabulary | None = None
         self.params: Parameters | None = None
         self.history: list[Epoch] = []
@@ -344,23 +382,17 @@ class LanguageModel:
     def _check_settings(self) -> None:
         least = _INTEGERS | ({} if self.vocab_size is None else {"vocab_size": 2})
         for name, lowest in least.items():
-            value = getattr(self, name)
-            if not isinstance(value, Integral) or value < lowest:
-                raise ValueError(
-                    f"{name} is {value!r}: expected an integer, {lowest} or more"
-                )
-            setattr(self, name, int(value))
+            setattr(self, name, _check_count(name, getattr(self, name), lowest))
         if not isinstance(self.alpha, Real) or not 0 < self.alpha < math.inf:
             raise ValueError(
                 f"alpha is {self.alpha!r}: expected a finite number above 0"
             )
+        self.alpha = float(self.alpha)
         if self.activation not in _ACTIVATIONS.values():
             names = ", ".join(_ACTIVATIONS)
             raise ValueError(
                 f"activation is {self.activation!r}: expected one of {names}"
             )
-        if self.dtype.name not in ("float32", "float64"):
-            raise ValueError(f"dtype is {self.dtype}: expected float32 or float64")
 
     def fit(
         self,
@@ -375,7 +407,7 @@ class LanguageModel:
         Args:
             text: what to learn.
             valid: the validation text; None holds out the last tenth of `text`, in
-                whole lines, or takes `text` itself if it has a single line.
+                whole lines, or takes `text` itself if a line makes up most of it.
             resume: go on with a training that was interrupted, saved and loaded.
             progress: called between pieces of the text. What it raises ends `fit`; the
                 model may be saved all the same, and resumed.
@@ -387,8 +419,8 @@ class LanguageModel:
             DivergenceError: if the learning rate is too large.
             ValueError: if a text cannot be read, or cannot be resumed with.
         """
-        indices, held_out = self._read_texts(text, valid, resume)
-        run = self._begin(indices, held_out, resume)
+        vocabulary, indices, held_out = self._read_texts(text, valid, resume)
+        run = self._begin(vocabulary, indices, held_out, resume)
         while run.schedule.alpha > 0 and len(self.history) < self.epochs:
             self._read_epoch(run, indices, progress)
             cost = text_loss(run.params, held_out, self.activation)
@@ -399,39 +431,47 @@ class LanguageModel:
 
     def _read_texts(
         self, text: Source, valid: Source | None, resume: bool
-    ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    ) -> tuple[Vocabulary, NDArray[np.int32], NDArray[np.int32]]:
         """The indices of the two texts, in a vocabulary made from the first."""
         found = index_text(text, self.characters)
         cut = _before_last_tenth(found) if valid is None else len(found.indices)
-        if not resume:
+        if resume:
+            vocabulary, _ = self._trained()
+        else:
             counts = np.bincount(found.indices[:cut], minlength=len(found.types))
             pairs = zip(found.types, counts.tolist(), strict=True)
-            self.vocabulary = Vocabulary.from_counts(
+            vocabulary = Vocabulary.from_counts(
                 {word: count for word, count in pairs if count},
                 self.vocab_size,
                 self.min_count,
                 unknown=True,
             )
-        indices = _encode(self._trained()[0], found)
+        indices = _encode(vocabulary, found)
         if valid is not None:
-            held_out = index_text(valid, self.characters)
-            return indices, _encode(self._trained()[0], held_out)
-        return indices[:cut], indices[cut:] if cut < len(indices) else indices
+            held_out = _encode(vocabulary, index_text(valid, self.characters))
+        else:
+            held_out = indices[cut:] if cut < len(indices) else indices
+        return vocabulary, indices[:cut], held_out
 
     def _begin(
-        self, indices: NDArray[Any], held_out: NDArray[Any], resume: bool
+        self,
+        vocabulary: Vocabulary,
+        indices: NDArray[Any],
+        held_out: NDArray[Any],
+        resume: bool,
     ) -> Training:
         """The training to go on with: a new one, or the one to be resumed."""
         texts = _checksum(indices, held_out)
         if not resume:
             rng = np.random.default_rng(self.seed)
-            size = len(self._trained()[0])
+            size = len(vocabulary)
             params = init_parameters(size, self.hidden_size, rng, self.dtype)
-            self.history = []
+            self.vocabulary, self.history = vocabulary, []
             self.training = Training(params, Schedule(self.alpha), texts)
         elif self.training is None:
             raise ValueError(
-                "resume is True, but the training is over: train anew without it"
+                "resume is True, but the training is over, or was interrupted within a "
+                "piece: train anew without it"
             )
         elif self.training.texts != texts:
             raise ValueError(
@@ -489,34 +529,44 @@ class LanguageModel:
             )
         return self.vocabulary, cast(Parameters, self.params)
 
-    def evaluate(self, text: Source, dynamic: bool = False) -> Evaluation:
+    def evaluate(
+        self, text: Source, dynamic: bool = False, alpha: float | None = None
+    ) -> Evaluation:
         """What a text costs, read as one stream from s(-1) = 0.
 
         Args:
             text: the text to be predicted.
-            dynamic: go on learning while reading, at the rate that training began
-                with; each word is predicted before it is learnt from. The model itself
-                stays as it is.
+            dynamic: go on learning while reading; each word is predicted before it is
+                learnt from. The model itself stays as it is.
+            alpha: the rate of that learning; None for the one that training began with.
 
         Returns:
             The `Evaluation`.
 
         Raises:
-            ValueError: if the model was not trained, or the text cannot be read.
+            ValueError: if the model was not trained, the text cannot be read, or alpha
+                is negative, not finite, or given without dynamic.
         """
+        if alpha is not None and not dynamic:
+            raise ValueError(
+                f"alpha is {alpha} and dynamic False: give alpha with dynamic=True only"
+            )
         vocabulary, params = self._trained()
         found = index_text(text, self.characters)
         outside = np.array([word not in vocabulary for word in found.types])
         indices = _encode(vocabulary, found)
         if dynamic:
-            cost = self._dynamic_loss(_copy(params), indices)
+            rate = self.alpha if alpha is None else alpha
+            cost = self._dynamic_loss(_copy(params), indices, rate)
         else:
             cost = text_loss(params, indices, self.activation)
         nats = cost / len(indices)
         unknown = int(np.count_nonzero(outside[found.indices]))
         return Evaluation(float(perplexity(nats)), nats, len(indices), unknown)
 
-    def _dynamic_loss(self, params: Parameters, indices: NDArray[Any]) -> float:
+    def _dynamic_loss(
+        self, params: Parameters, indices: NDArray[Any], alpha: float
+    ) -> float:
         """What a text costs when each word is learnt from once it was predicted."""
         total, memory = 0.0, None
         for words, targets in pieces(indices, _piece_length(params)):
@@ -524,7 +574,7 @@ class LanguageModel:
                 params,
                 words,
                 targets,
-                self.alpha,
+                alpha,
                 self.tau,
                 memory,
                 ceiling=math.inf,
@@ -533,9 +583,11 @@ class LanguageModel:
             total += float(costs.sum())
         return total
 
-    def perplexity(self, text: Source, dynamic: bool = False) -> float:
+    def perplexity(
+        self, text: Source, dynamic: bool = False, alpha: float | None = None
+    ) -> float:
         """The perplexity of a text, `</s>` counted; the arguments of `evaluate`."""
-        return self.evaluate(text, dynamic).perplexity
+        return self.evaluate(text, dynamic, alpha).perplexity
 
     def sample(
         self,
@@ -560,6 +612,7 @@ class LanguageModel:
             ValueError: if the model was not trained, or an argument is out of range.
         """
         vocabulary, params = self._trained()
+        _check_count("words", words)
         begin = _tokens(prompt, self.characters)
         read = vocabulary.encode([END, *begin])
         drawn = generate(
@@ -578,6 +631,10 @@ class LanguageModel:
             ValueError: if the model was not trained.
             OSError: if the file cannot be written; one that was there stays as it was.
         """
+        write_arrays(path, *self._packed())
+
+    def _packed(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+        """What a file holds, as a header and arrays."""
         vocabulary, params = self._trained()
         settings = {name: getattr(self, name) for name in _SETTINGS}
         settings |= {"activation": repr(self.activation), "dtype": self.dtype.name}
@@ -590,7 +647,7 @@ class LanguageModel:
         if self.training:
             header["training"], more = _pack(self.training)
             arrays |= more
-        write_arrays(path, header, arrays)
+        return header, arrays
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "LanguageModel":
@@ -603,10 +660,11 @@ class LanguageModel:
         header, arrays = read_arrays(path)
         try:
             return cls._unpacked(header, arrays)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (LookupError, TypeError, ValueError, ArithmeticError) as error:
+            name = os.fsdecode(path)
             raise ModelFileError(
-                f"{os.fspath(path)} holds no model that fits together ({error!r}): "
-                "train or copy it anew"
+                f"{name if name.isprintable() else repr(name)} holds no model that "
+                f"fits together ({error!r:.200}): train or copy it anew"
             ) from error
 
     @classmethod
@@ -614,15 +672,20 @@ class LanguageModel:
         cls, header: dict[str, Any], arrays: dict[str, NDArray[Any]]
     ) -> "LanguageModel":
         """The model from what a file holds, every part checked."""
-        settings = header["settings"]
-        activation = _ACTIVATIONS[settings["activation"]]
-        model = cls(**{**settings, "activation": activation})
+        settings = {**header["settings"]}
+        settings["activation"] = _ACTIVATIONS[settings["activation"]]
+        model = cls(**{**settings, "dtype": str(settings["dtype"])})
         model.vocabulary = Vocabulary(tuple(map(_word, header["vocabulary"])))
+        if UNKNOWN not in model.vocabulary:
+            raise ValueError(f"vocabulary lacks {UNKNOWN}")
         model.params = model._fitting(arrays, "")
-        model.history = [Epoch(*map(float, epoch)) for epoch in header["history"]]
+        model.history = [Epoch(*map(_amount, epoch)) for epoch in header["history"]]
         if "training" in header:
             params = model._fitting(arrays, "training.")
             model.training = _unpack(header["training"], arrays, params)
+        again, matrices = model._packed()
+        if repr(again) != repr(header) or list(matrices) != list(arrays):
+            raise ValueError("it would not be saved so")
         return model
 
     def _fitting(self, arrays: dict[str, NDArray[Any]], prefix: str) -> Parameters:

@@ -290,7 +290,7 @@ def _check_memory(memory: Memory | None, params: Parameters) -> Memory:
     """What is known of the text so far, nothing unless given; else ValueError."""
     N, H = params.V.shape
     if memory is None:
-        nothing = np.zeros(0, np.int64)
+        nothing = np.array([], np.int64)
         return Memory(nothing, np.zeros((1, H), params.V.dtype), math.log(N))
     words, states, cost = memory
     known = check_indices("memory.words", words, N) if np.size(words) else words
@@ -326,7 +326,7 @@ def next_schedule(schedule: Schedule, cost: float) -> Schedule:
         cost: what the validation text costs now, in nats, in all or per word.
 
     Returns:
-        The schedule of the next epoch: half the rate from the first epoch on that
+        The schedule of the next epoch, with half the rate from the first epoch on that
         gains less than 0.3 %, and 0 after the second such epoch.
 
     Raises:

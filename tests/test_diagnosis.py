@@ -1,6 +1,6 @@
 """Diagnosis: every mistake gets its name, a right gradient none."""
 
-from itertools import combinations, pairwise
+from itertools import combinations, pairwise, product
 
 import numpy as np
 import pytest
@@ -92,6 +92,34 @@ def test_s_init_is_zero_unless_given_and_one_serves_for_all():
         assert check_gradient(params, words, targets, true, start).ok
 
 
+def test_the_pass_follows_the_float_type_of_its_arguments():
+    params, words, targets, s_init = problem(1)
+    params = Parameters(*(matrix.astype(np.float32) for matrix in params))
+    for start in (None, s_init.astype(np.float32)):
+        for mistake in family(6):
+            made = faulty_gradient(params, words, targets, mistake, start)
+            assert {matrix.dtype for matrix in made} == {np.dtype(np.float32)}
+
+
+@pytest.mark.parametrize(
+    ("switch", "message"),
+    [
+        ({"back": "V"}, r"mistake\.back is 'V': expected 'W\^T' or 'W'$"),
+        ({"s_init": "none"}, "mistake.s_init is 'none': expected 'given' or 'zero'$"),
+        ({"slope": "relu"}, "mistake.slope is 'relu': expected \"f'\" or "),
+        (
+            {"previous": "0"},
+            r"mistake\.previous is '0': expected 's\(t-1\)' or 's\(t\)'",
+        ),
+        ({"column": "d"}, r"mistake\.column is 'd': expected 'w\(t\)' or 'd\(t\)' or "),
+    ],
+)
+def test_a_switch_at_no_position_is_refused(switch, message):
+    params, words, targets, s_init = problem(1)
+    with pytest.raises(ValueError, match=message):
+        faulty_gradient(params, words, targets, Mistake(**switch), s_init)
+
+
 # every mistake written out by hand, in loops
 
 
@@ -135,6 +163,8 @@ def by_hand(name, params, words, targets, s_init, f=sigmoid):
         previous = states[t - 1] if t > 0 else s_init
         if name == "s(-1) taken as zero in dW" and t == 0:
             previous = 0 * previous
+        if name == "s(T-1) for s(-1) in dW":
+            previous = states[t - 1]  # in Python index -1 is the last
         if name == "s(t) for s(t-1) in dW":
             previous = states[t]
         dV -= np.outer(e_o[t], states[t])
@@ -449,6 +479,33 @@ def test_an_explanation_leaves_a_tenth_of_the_error_at_most():
         assert report.diagnosis.count("no single mistake") == unexplained
 
 
+@pytest.mark.parametrize(("dtype", "limit"), [(np.float64, 1e-13), (np.float32, 1e-5)])
+def test_rounding_stays_far_below_the_tolerance(dtype, limit):
+    for T, f in product((2, 10, 50), (sigmoid, tanh, relu)):
+        params, words, targets, s_init = problem(T, H=20, N=30, T=T)
+        U, W, V = (matrix.astype(dtype) for matrix in params)
+        s_init, p = s_init.astype(dtype), np.random.default_rng(T).permutation(20)
+        other, q = Parameters(U[p], W[np.ix_(p, p)], V[:, p]), np.argsort(p)
+        dU, dW, dV = bptt(other, words, targets, s_init[p], None, f)[1]
+        wide = Parameters(*(matrix.astype(float) for matrix in (U, W, V)))
+        true = bptt(wide, words, targets, s_init.astype(float), None, f)[1]
+        assert distance((dU[q], dW[np.ix_(q, q)], dV[:, q]), true) < limit
+
+
+def test_float32_hides_a_small_mistake_and_says_so():
+    params, words, targets, s_init = problem(12, g=0.5)
+    made = bptt(params, words, targets, s_init, 4)[1]
+    note = "float32 hides errors below 1e-4: pass float64"
+    report = check_gradient(params, words, targets, made, s_init)
+    assert not report.ok
+    assert report.notes == ()
+    made = made._replace(V=made.V.astype(np.float32))
+    report = check_gradient(params, words, targets, made, s_init)
+    assert report.ok
+    assert report.notes == (note,)
+    assert str(report).splitlines()[-1] == f"Note: {note}."
+
+
 def test_one_float32_matrix_sets_the_tolerance():
     params, words, targets, s_init = problem(10)
     for name in "UWV":
@@ -460,7 +517,7 @@ def test_one_float32_matrix_sets_the_tolerance():
 
 
 def test_candidates_are_made_only_when_something_is_wrong(monkeypatch):
-    monkeypatch.setattr(diagnosis, "_forward", None)
+    monkeypatch.setattr(diagnosis, "faulty_gradient", None)
     params, words, targets, s_init = problem(18)
     true = bptt(params, words, targets, s_init)[1]
     assert check_gradient(params, words, targets, true, s_init).ok
@@ -483,6 +540,16 @@ def test_an_unknown_mistake():
         "no single mistake of the family: take T = 1, then T = 2, then more"
     ]
     assert "float32, finite differences, or rounding" in joined(report)
+    # what nothing explains is said once, after what something does
+    made = Parameters(true.U * (1 + noise.max()), true.W * noise, true.V)
+    made.U[:, words[0]] = 0
+    report = check_gradient(params, words, targets, made._replace(V=-true.V), s_init)
+    assert report.diagnosis.splitlines()[:3] == [
+        "In dE/dV, probably:",
+        "- -1 times what it should be, the sign (e_o and delta are minus derivatives).",
+        "In dE/dU and dE/dW:",
+    ]
+    assert report.diagnosis.count("no single mistake") == 1
     # a number in a column of U that must be zero is seen
     unread = max(n for n in range(30) if n not in words and n not in targets)
     made = true._replace(U=-true.U)
@@ -507,7 +574,9 @@ def test_huge_numbers_explain_nothing():
         made = [np.where(g > 0, 1e307, -1e307) for g in true]
         report = check_gradient(params, words, targets, made, s_init)
     assert not report.ok
-    assert report.diagnosis.count("no single mistake") == 3
+    assert named(report) == [
+        "no single mistake of the family: take T = 1, then T = 2, then more"
+    ]
 
 
 # notes

@@ -436,7 +436,7 @@ def test_the_running_mean_reaches_its_ceiling_word_by_word():
             f"alpha is 0: learning diverged at word {t}, the running mean of a word's "
             f"cost reached {mean:.4g} nats; take a smaller alpha"
         )
-        _, memory = learn_online(constant_cost(cost), words[:t], words[:t], 0, 0)
+        _, memory = learn_online(constant_cost(cost), words[:t], words[:t], 0, 2)
         assert memory.cost < math.log(5) + 1
         with pytest.raises(DivergenceError, match="at word 0"):
             learn_online(constant_cost(cost), [0], [0], 0, 0, memory)
@@ -524,6 +524,11 @@ def test_overflow_is_named_without_a_warning(activation):
             {"memory": Memory(np.array([[0]]), np.zeros((2, 4)), 1.0)},
             "memory has words and states of shapes (1, 1) and (2, 4), and the cost "
             "1.0: expected (k,), (k + 1, 4), and 0 or more",
+        ),
+        (
+            {"memory": Memory(np.array([0]), np.zeros((2, 4)), -0.5)},
+            "memory has words and states of shapes (1,) and (2, 4), and the cost -0.5: "
+            "expected (k,), (k + 1, 4), and 0 or more",
         ),
         (
             {"memory": Memory(np.array([0]), np.zeros((2, 4)), math.nan)},
@@ -718,6 +723,21 @@ def test_constants_out_of_range_are_refused(constants):
         ValueError, match=r"^beta1, beta2, epsilon are .*: expected 0 <="
     ):
         adam_step(network(), network(1), **constants)
+
+
+@pytest.mark.parametrize("step", [sgd_step, adam_step])
+def test_a_gradient_of_two_matrices_is_refused(step):
+    params = network()
+    before = copied(params)
+    with pytest.raises(ValueError, match="shorter"):
+        step(params, network(1)[:2], alpha=0.1)
+    assert equal(params, before)
+
+
+def test_moments_of_two_matrices_are_refused():
+    moments = adam_step(network(), network(1))
+    with pytest.raises(ValueError, match="shorter"):
+        adam_step(network(), network(1), moments._replace(square=moments.square[:2]))
 
 
 def test_moments_of_other_parameters_are_refused():

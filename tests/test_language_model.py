@@ -1,0 +1,895 @@
+"""The language model: training, its file, and what it says of a text."""
+
+import json
+import math
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import rnn.language_model as language_model
+from rnn import (
+    SMALL_LANGUAGE,
+    DivergenceError,
+    LanguageModel,
+    Parameters,
+    Schedule,
+    generate,
+    init_parameters,
+    learn_online,
+    loss,
+    nearest_words,
+    next_schedule,
+    perplexity,
+    pieces,
+    relu,
+    sample_text,
+    stream,
+    tanh,
+    text_loss,
+    tokenize,
+)
+from rnn._corpora import index_text
+from rnn._files import ModelFileError, read_arrays, write_arrays
+
+TEXT = sample_text(SMALL_LANGUAGE, np.random.default_rng(0), 500)
+OTHER = sample_text(SMALL_LANGUAGE, np.random.default_rng(1), 60) + "cats meow\n"
+LINES = TEXT.splitlines(keepends=True)
+SMALL = {"hidden_size": 3, "alpha": 0.3}
+
+
+class StopError(Exception):
+    """Raised in the midst of a training."""
+
+
+def stop_after(calls):
+    """A progress function that stops a training."""
+    seen = []
+
+    def progress(found):
+        seen.append(found)
+        if len(seen) == calls:
+            raise StopError
+
+    return progress
+
+
+def assert_same(found, expected):
+    """Parameters of the same bits, in the same order in memory."""
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(a, b, strict=True)
+        assert a.flags.f_contiguous == b.flags.f_contiguous
+
+
+@pytest.fixture(scope="module")
+def model():
+    """A small model of words; tests that change it copy it first."""
+    return LanguageModel(**SMALL, epochs=2).fit(TEXT, OTHER)
+
+
+@pytest.fixture(scope="module")
+def characters():
+    """A small model of characters."""
+    return LanguageModel(**SMALL, epochs=1, characters=True).fit("".join(LINES[:99]))
+
+
+@pytest.fixture
+def copied(model, tmp_path):
+    """A copy of the model that a test may change."""
+    model.save(tmp_path / "copied.npz")
+    return LanguageModel.load(tmp_path / "copied.npz")
+
+
+# Texts in pieces.
+
+
+@pytest.mark.parametrize("length", [1, 2, 7, 99, 100, 1000])
+@pytest.mark.parametrize("begin", [0, 1, 50, 99, 100, 200])
+def test_pieces_are_those_of_the_stream(length, begin):
+    indices = np.random.default_rng(0).integers(1, 9, 100)
+    words, targets = stream(indices)
+    found = list(pieces(indices, length, begin))
+    assert all(1 <= len(targets) <= length for _, targets in found)
+    for whole, parts in zip((words, targets), zip(*found, strict=True), strict=False):
+        np.testing.assert_array_equal(np.concatenate(parts), whole[begin:])
+    assert bool(found) == (begin < 100)
+
+
+@pytest.mark.equation("eq-text-loss")
+@pytest.mark.parametrize("activation", [tanh, relu])
+@pytest.mark.parametrize("length", [1, 2, 7, 50, 299, 300, 301])
+def test_a_text_costs_the_same_in_pieces_of_any_length(monkeypatch, length, activation):
+    rng = np.random.default_rng(1)
+    params = init_parameters(2**20 // length, 3, rng)  # so many logits fit in memory
+    params = Parameters(params.U * 9, params.W * 5, params.V * 9)
+    count = min(300, 7 * length)
+    indices = rng.integers(0, len(params.V), count)
+    lengths = []
+
+    def counted(params, words, *more):
+        lengths.append(len(words))
+        return loss(params, words, *more)
+
+    monkeypatch.setattr(language_model, "loss", counted)
+    found = text_loss(params, indices, activation)
+    assert max(lengths) == min(length, count)
+    assert sum(lengths) == count
+    expected = loss(params, *stream(indices), activation=activation)
+    assert found == pytest.approx(expected, rel=1e-12)
+    assert type(found) is float
+
+
+def test_text_loss_names_what_is_wrong(model):
+    with pytest.raises(ValueError, match=r"^indices holds the index 99 at \[1\]"):
+        text_loss(model.params, [1, 99])
+    with pytest.raises(ValueError, match=r"^indices is empty"):
+        text_loss(model.params, [])
+    bad = Parameters(model.params.U, model.params.W, model.params.V * np.nan)
+    with pytest.raises(ValueError, match="V holds nan"):
+        text_loss(bad, [0, 1])
+
+
+@pytest.mark.equation("eq-cosine")
+def test_the_nearest_words_have_the_largest_cosines(model):
+    U = model.params.U
+    N = U.shape[1]
+    for index in range(N):
+        found = nearest_words(model.params, index, N)
+        assert sorted(i for i, _ in found) == [i for i in range(N) if i != index]
+        values = [value for _, value in found]
+        assert values == sorted(values, reverse=True)
+        for i, value in found:
+            u, v = U[:, index], U[:, i]
+            cosine = sum(u * v) / math.sqrt(sum(u * u) * sum(v * v))
+            assert value == pytest.approx(cosine, abs=1e-12)
+        assert nearest_words(model.params, index, 2) == found[:2]
+    assert nearest_words(model.params, 0, 0) == []
+
+
+def test_a_word_of_zeros_is_near_to_none(copied):
+    copied.params.U[:, 1] = 0
+    assert {value for _, value in nearest_words(copied.params, 1, 99)} == {0.0}
+
+
+@pytest.mark.parametrize(
+    ("index", "count", "message"),
+    [
+        (99, 1, r"^index holds the index 99"),
+        (-1, 1, r"^index holds the index -1"),
+        (0.5, 1, r"^index has"),
+        (1, -1, r"^count is -1: expected an integer, 0 or more$"),
+        (1, 1.5, r"^count is 1\.5: expected an integer"),
+    ],
+)
+def test_nearest_words_names_what_is_wrong(model, index, count, message):
+    with pytest.raises(ValueError, match=message):
+        nearest_words(model.params, index, count)
+
+
+# Training.
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"tau": 0},
+        {"tau": 9, "activation": tanh, "seed": 4},
+        {"activation": relu, "alpha": 0.1, "dtype": np.float32},
+        {"alpha": 2.0},
+    ],
+)
+def test_training_is_a_loop_of_online_learning(settings):
+    settings = {**SMALL, "epochs": 30, **settings}
+    history = []
+    model = LanguageModel(**settings).fit(TEXT, OTHER, progress=history.append)
+    activation, tau = model.activation, model.tau
+
+    indices = model.vocabulary.encode(tokenize(TEXT))
+    held_out = model.vocabulary.encode(tokenize(OTHER))
+    words, targets = stream(indices)
+    rng = np.random.default_rng(model.seed)
+    params = init_parameters(len(model.vocabulary), 3, rng, model.dtype)
+    best, schedule, epochs = params, Schedule(model.alpha), []
+    while schedule.alpha > 0:
+        params = Parameters(*(matrix.copy("K") for matrix in params))
+        memory, train = None, 0.0
+        for first in range(0, len(words), 2000):
+            piece = slice(first, first + 2000)
+            costs, memory = learn_online(
+                params,
+                words[piece],
+                targets[piece],
+                schedule.alpha,
+                tau,
+                memory,
+                activation=activation,
+            )
+            train += costs.sum()
+        valid = loss(params, *stream(held_out), activation=activation) / len(held_out)
+        epochs.append((schedule.alpha, train / len(words), valid))
+        if valid < schedule.best:
+            best = params
+        params = best
+        schedule = next_schedule(schedule, valid)
+
+    assert len(model.history) == len(epochs) < 30
+    for found, expected in zip(model.history, epochs, strict=True):
+        assert found == pytest.approx(expected, rel=1e-12)
+    assert_same(model.params, best)
+    assert model.params.U.dtype == model.dtype
+    assert model.training is None
+    assert {found.epoch for found in history} == set(range(1, len(epochs) + 1))
+    for found in history:
+        assert found.total == len(words)
+        assert found.alpha == epochs[found.epoch - 1][0]
+        if found.words == found.total:
+            assert found.nats == pytest.approx(epochs[found.epoch - 1][1], rel=1e-12)
+
+
+def test_the_best_parameters_are_kept():
+    model = LanguageModel(3, alpha=2.0, epochs=3).fit(TEXT, OTHER)
+    costs = [epoch.valid for epoch in model.history]
+    best = costs.index(min(costs))
+    assert best < len(costs) - 1  # a later epoch made it worse
+    indices = model.vocabulary.encode(tokenize(OTHER))
+    found = text_loss(model.params, indices) / len(indices)
+    assert found == costs[best]
+
+
+def test_the_last_tenth_is_held_out_from_a_line_on():
+    model = LanguageModel(**SMALL, epochs=1, min_count=1).fit(TEXT)
+    count = len(tokenize(TEXT))
+    cut = next(
+        n
+        for n in range(len(LINES), 0, -1)
+        if len(tokenize("".join(LINES[:n]))) <= count * 9 / 10
+    )
+    same = LanguageModel(**SMALL, epochs=1, min_count=1)
+    same.fit("".join(LINES[:cut]), "".join(LINES[cut:]))
+    assert model.history == same.history
+    assert model.vocabulary == same.vocabulary
+    assert_same(model.params, same.params)
+    assert count * 0.88 < len(tokenize("".join(LINES[:cut]))) < count * 0.9
+
+
+@pytest.mark.parametrize(
+    "text", ["dogs bark at cats", "title\n" + " ".join(LINES[:50]).replace("\n", "")]
+)
+def test_a_text_of_one_line_is_its_own_validation_text(text):
+    model = LanguageModel(**SMALL, epochs=2, min_count=1).fit(text)
+    same = LanguageModel(**SMALL, epochs=2, min_count=1).fit(text, text)
+    assert model.history == same.history
+    assert_same(model.params, same.params)
+
+
+def test_words_of_the_held_out_text_alone_are_unknown():
+    model = LanguageModel(**SMALL, epochs=1, min_count=1)
+    model.fit("dogs bark\n" * 20 + "cats meow\n")
+    assert model.vocabulary.words == ("</s>", "dogs", "bark", "<unk>")
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"min_count": 3}, ("</s>", "a", "<unk>")),
+        ({"min_count": 1}, ("</s>", "a", "b", "c", "<unk>")),
+        ({"min_count": 1, "vocab_size": 3}, ("</s>", "a", "<unk>")),
+        ({"min_count": 99}, ("</s>", "<unk>")),
+    ],
+)
+def test_the_vocabulary_is_what_was_asked_for(settings, words):
+    model = LanguageModel(2, epochs=1, **settings).fit("a a a b b c", "a")
+    assert set(model.vocabulary.words) == set(words)
+    assert model.vocabulary.words[:2] == words[:2] or "a" not in words
+
+
+def test_training_twice_begins_anew(copied):
+    assert copied.training.position == 0
+    again = copied.fit(TEXT, OTHER)
+    assert again is copied
+    fresh = LanguageModel(**SMALL, epochs=2).fit(TEXT, OTHER)
+    assert copied.history == fresh.history
+    assert_same(copied.params, fresh.params)
+    copied.fit(OTHER)
+    assert len(copied.history) == 2
+    assert copied.vocabulary != fresh.vocabulary
+
+
+@pytest.mark.parametrize("valid", [Path("missing"), "\n", 5])
+def test_a_text_that_cannot_be_read_leaves_the_model_as_it_was(copied, valid):
+    before = copied.evaluate(OTHER)
+    with pytest.raises((ValueError, OSError)):
+        copied.fit("other words here", valid)
+    assert copied.evaluate(OTHER) == before
+    fresh = LanguageModel()
+    with pytest.raises((ValueError, OSError)):
+        fresh.fit("other words here", valid)
+    with pytest.raises(ValueError, match=r"knows no text yet: call fit"):
+        fresh.evaluate("other words")
+
+
+def test_integers_of_numpy_are_integers(model, tmp_path):
+    numbers = {
+        "hidden_size": np.int64(3),
+        "tau": np.int32(4),
+        "epochs": np.uint8(2),
+        "seed": np.int16(0),
+        "min_count": np.int64(2),
+        "vocab_size": np.int64(1000),
+        "alpha": np.float64(0.3),
+    }
+    found = LanguageModel(**numbers).fit(TEXT, OTHER)
+    assert_same(found.params, model.params)
+    LanguageModel(alpha=np.float32(0.25), epochs=1).fit("a b").save(tmp_path / "m.npz")
+    assert LanguageModel.load(tmp_path / "m.npz").alpha == 0.25
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        *(
+            (name, value, f"an integer, {lowest} or more")
+            for name, lowest in {
+                "hidden_size": 1,
+                "tau": 0,
+                "epochs": 1,
+                "seed": 0,
+                "min_count": 1,
+                "vocab_size": 2,
+            }.items()
+            for value in (lowest - 1, 2.5, "3", True, 3.0)
+        ),
+        *(("alpha", x, "a finite number above 0") for x in (0, -1, math.nan, "1")),
+        ("alpha", math.inf, "a finite number above 0"),
+        ("alpha", None, "a finite number above 0"),
+        ("activation", "sigmoid", "one of sigmoid, tanh, relu"),
+        ("activation", np.tanh, "one of sigmoid, tanh, relu"),
+        *(
+            ("dtype", dtype, "float32 or float64")
+            for dtype in ("float16", int, complex, ">f8", "f8,f8", "nonsense", object)
+        ),
+    ],
+)
+def test_settings_out_of_range_are_named(name, value, expected):
+    with pytest.raises(ValueError, match=rf"^{name} is .*: expected {expected}$"):
+        LanguageModel(**{name: value})
+
+
+def test_a_model_without_text_says_so(tmp_path):
+    fresh = LanguageModel()
+    for call in (
+        lambda: fresh.evaluate("dogs"),
+        lambda: fresh.perplexity("dogs"),
+        lambda: fresh.sample(np.random.default_rng(0)),
+        lambda: fresh.save(tmp_path / "m.npz"),
+        lambda: fresh.fit("dogs bark", resume=True),
+    ):
+        with pytest.raises(ValueError, match=r"^the model knows no text yet: call fit"):
+            call()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_rate_that_diverges_is_named():
+    model = LanguageModel(3, alpha=1e9)
+    with pytest.raises(DivergenceError, match=r"^alpha is 1e\+09: "):
+        model.fit(TEXT)
+    assert model.training is None
+
+
+def test_reading_a_text_takes_some_bytes_a_token(tmp_path, monkeypatch):
+    def in_small_blocks(source, characters):
+        return index_text(source, characters, _block_size=1 << 14)
+
+    monkeypatch.setattr(language_model, "index_text", in_small_blocks)
+    peaks, counts = [], []
+    for times in (10, 40):
+        path = tmp_path / f"{times}.txt"
+        path.write_text(TEXT * times)
+        tracemalloc.start()
+        try:
+            with pytest.raises(StopError):
+                LanguageModel(**SMALL).fit(path, progress=stop_after(1))
+            peaks.append(tracemalloc.get_traced_memory()[1])
+        finally:
+            tracemalloc.stop()
+        counts.append(times * len(tokenize(TEXT)))
+    assert (peaks[1] - peaks[0]) / (counts[1] - counts[0]) < 16
+
+
+# Resuming.
+
+
+@pytest.mark.parametrize("calls", [1, 2, 3, 4, 6])
+@pytest.mark.parametrize(
+    "settings", [{}, {"dtype": np.float32, "tau": 1}, {"characters": True}]
+)
+def test_a_training_goes_on_as_if_it_never_stopped(
+    tmp_path, monkeypatch, calls, settings
+):
+    monkeypatch.setattr(language_model, "_piece_length", lambda params: 700)
+    settings = {**SMALL, "epochs": 3, **settings}
+    text = "".join(LINES[:300]) if "characters" not in settings else "".join(LINES[:70])
+    whole = LanguageModel(**settings).fit(text)
+    whole.save(tmp_path / "whole.npz")
+
+    path = tmp_path / "stopped.npz"
+    model = LanguageModel(**settings)
+    with pytest.raises(StopError):
+        model.fit(text, progress=stop_after(calls))
+    stops = 1
+    while True:
+        model.save(path)
+        before = path.read_bytes()
+        model = LanguageModel.load(path)
+        model.save(path)
+        assert path.read_bytes() == before
+        try:
+            model.fit(text, resume=True, progress=stop_after(calls))
+            break
+        except StopError:
+            stops += 1
+    assert stops * calls < 12
+    model.save(path)
+    assert path.read_bytes() == (tmp_path / "whole.npz").read_bytes()
+
+
+def test_a_training_goes_on_without_a_file_between():
+    whole = LanguageModel(**SMALL, epochs=3).fit(TEXT)
+    model = LanguageModel(**SMALL, epochs=3)
+    with pytest.raises(StopError):
+        model.fit(TEXT, progress=stop_after(2))
+    model.fit(TEXT, resume=True)
+    assert model.history == whole.history
+    assert_same(model.params, whole.params)
+
+
+def test_a_resumed_training_must_be_the_same(copied, model):
+    for texts in ((TEXT,), (OTHER, OTHER), (TEXT, TEXT), (TEXT + "a\n", OTHER)):
+        with pytest.raises(ValueError, match=r"^text or valid is not what the train"):
+            copied.fit(*texts, resume=True)
+    assert_same(copied.params, model.params)
+    copied.training = None
+    with pytest.raises(ValueError, match=r"^resume is True, but the training is over"):
+        copied.fit(TEXT, OTHER, resume=True)
+
+
+def test_a_training_stopped_within_a_piece_cannot_be_resumed(monkeypatch, tmp_path):
+    def stop(*arguments, **more):
+        raise KeyboardInterrupt
+
+    model = LanguageModel(**SMALL)
+    monkeypatch.setattr(language_model, "learn_online", stop)
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(TEXT)
+    model.save(tmp_path / "m.npz")
+    assert LanguageModel.load(tmp_path / "m.npz").training is None
+
+
+# Files.
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("activation", [tanh, relu])
+def test_a_saved_model_comes_back(tmp_path, dtype, activation):
+    path = tmp_path / "m.npz"
+    model = LanguageModel(
+        4, tau=2, alpha=0.05, epochs=2, seed=3, min_count=1, vocab_size=8,
+        activation=activation, dtype=dtype,
+    ).fit(TEXT)  # fmt: skip
+    model.save(path)
+    found = LanguageModel.load(path)
+    for name in language_model._SETTINGS:
+        assert getattr(found, name) == getattr(model, name)
+        assert type(getattr(found, name)) is type(getattr(model, name))
+    assert (found.activation, found.dtype) == (activation, np.dtype(dtype))
+    assert found.vocabulary == model.vocabulary
+    assert found.history == model.history
+    assert_same(found.params, model.params)
+    assert_same(found.training.params, model.training.params)
+    assert found.training.schedule == model.training.schedule
+    assert found.evaluate(OTHER) == model.evaluate(OTHER)
+    found.save(tmp_path / "again.npz")
+    assert (tmp_path / "again.npz").read_bytes() == path.read_bytes()
+
+
+@pytest.fixture(scope="module")
+def content(tmp_path_factory):
+    """The header and arrays of a model in the midst of its training."""
+    path = tmp_path_factory.mktemp("model") / "m.npz"
+    model = LanguageModel(**SMALL, epochs=4)
+    with pytest.raises(StopError):
+        model.fit(TEXT, OTHER, progress=stop_after(4))
+    assert len(model.history) == 1
+    assert model.training.position > 0
+    model.save(path)
+    return read_arrays(path)
+
+
+@pytest.fixture(scope="module")
+def scratch(tmp_path_factory):
+    """A file that the examples of a property share."""
+    return tmp_path_factory.mktemp("files") / "scratch.npz"
+
+
+def refusal(path, header, arrays):
+    """What is said of a model file with this content."""
+    path.unlink(missing_ok=True)
+    write_arrays(path, header, arrays)
+    with pytest.raises(ModelFileError) as caught:
+        LanguageModel.load(path)
+    message = str(caught.value)
+    assert message.startswith(f"{path} holds no model that fits together (")
+    assert message.endswith("): train or copy it anew")
+    assert message.isprintable()
+    assert len(message) < len(str(path)) + 300
+    return message
+
+
+def changed(tree, keys, value):
+    """A copy of JSON with another value at a place; DELETE takes the place away."""
+    tree = json.loads(json.dumps(tree))
+    place = tree
+    for key in keys[:-1]:
+        place = place[key]
+    if value is DELETE:
+        del place[keys[-1]]
+    else:
+        place[keys[-1]] = value
+    return tree
+
+
+DELETE = object()
+WRONG_VALUES = {
+    ("settings",): [DELETE, None, [], "", 5],
+    ("settings", "hidden_size"): [0, 4, -3, 3.0, "3", None, True, 10**400, [3]],
+    ("settings", "tau"): [-1, None, 2.5, False],
+    ("settings", "alpha"): [0, -1.0, "0.3", None, 10**400, 1, True],
+    ("settings", "epochs"): [0, "4", 4.0],
+    ("settings", "seed"): [-1, 0.0, {}],
+    ("settings", "min_count"): [0, "x"],
+    ("settings", "vocab_size"): [1, 0, "all", 5.5],
+    ("settings", "characters"): ["no", 0, None, []],
+    ("settings", "activation"): ["softmax", None, 3, ["tanh"], {}],
+    ("settings", "dtype"): ["float32", "f8", "object", None, {}, ["f8"], "f8,f8", 8],
+    ("settings", "more"): [1],
+    ("settings", "self"): [1],
+    ("vocabulary",): [
+        DELETE,
+        None,
+        [],
+        "</s>",
+        5,
+        ["</s>"],
+        ["<unk>", "</s>"],
+        {"</s>": 0},
+        ["</s>", "<unk>"] * 2,
+        ["</s>", "<unk>", 3],
+    ],
+    ("vocabulary", 1): [1, None, ["dogs"], "</s>", {}],
+    ("history",): [
+        DELETE,
+        None,
+        5,
+        ["123"],
+        [[0.3, 1.0]],
+        [[1] * 4],
+        [[0.3, 1.0, "2"]],
+        [{}],
+        {"a": 1},
+    ],
+    ("history", 0, 0): [-0.1, None, "x", 10**400, True],
+    ("history", 0, 1): [-0.1, None, [], 1],
+    ("history", 0, 2): [-0.1, None],
+    ("training",): [None, [], "x", {}],
+    ("training", "alpha"): [DELETE, -1.0, None, "0.3", 10**400],
+    ("training", "best"): [DELETE, -1.0, "1", []],
+    ("training", "halving"): [DELETE, None, 0, "no"],
+    ("training", "texts"): [DELETE, 5, None],
+    ("training", "position"): [DELETE, -1, 2.0, "3", None, True],
+    ("training", "cost"): [DELETE, -1.0, None, "x"],
+    ("training", "recent"): [DELETE, -1.0, None, "x", []],
+    ("training", "more"): [1],
+    ("more",): [1, None],
+}
+
+
+@pytest.mark.parametrize(
+    ("keys", "value"),
+    [(keys, value) for keys, values in WRONG_VALUES.items() for value in values],
+)
+def test_a_header_of_no_model_is_refused(scratch, content, keys, value):
+    header, arrays = content
+    refusal(scratch, changed(header, keys, value), arrays)
+
+
+def _replaced(name, value):
+    return lambda arrays: {**arrays, name: value(arrays[name])}
+
+
+def _with(array, place, value):
+    array = array.copy("K")
+    array[place] = value
+    return array
+
+
+WRONG_ARRAYS = {
+    "no U": lambda arrays: {k: v for k, v in arrays.items() if k != "U"},
+    "no states": lambda a: {k: v for k, v in a.items() if k != "training.states"},
+    "another": lambda arrays: {**arrays, "more": np.zeros(3)},
+    **{
+        f"{name}: {problem}": _replaced(name, change)
+        for name in ("U", "W", "V", "training.U", "training.W", "training.V")
+        for problem, change in {
+            "NaN": lambda a: _with(a, (0, 0), np.nan),
+            "infinite": lambda a: _with(a, (1, 1), -np.inf),
+            "transposed": lambda a: a.T if a.shape[0] != a.shape[1] else a[:2],
+            "smaller": lambda a: a[:-1],
+            "empty": lambda a: a[:0],
+            "one more axis": lambda a: a[None],
+            "one axis": lambda a: a.ravel(),
+            "a number": lambda a: np.array(a[0, 0]),
+            "float32": lambda a: a.astype(np.float32),
+            "integers": lambda a: a.astype(np.int64),
+        }.items()
+    },
+    **{
+        f"words: {problem}": _replaced("training.words", change)
+        for problem, change in {
+            "too large": lambda a: _with(a, 0, 10**6),
+            "negative": lambda a: _with(a, 0, -1),
+            "floats": lambda a: a.astype(np.float64),
+            "fewer": lambda a: a[:-1],
+            "none": lambda a: a[:0],
+            "rows": lambda a: a[None],
+            "a number": lambda a: np.array(a[0]),
+        }.items()
+    },
+    **{
+        f"states: {problem}": _replaced("training.states", change)
+        for problem, change in {
+            "NaN": lambda a: _with(a, (0, 0), np.nan),
+            "fewer": lambda a: a[:-1],
+            "narrower": lambda a: a[:, :-1],
+            "more axes": lambda a: a[None],
+            "none": lambda a: a[:0],
+            "float32": lambda a: a.astype(np.float32),
+            "integers": lambda a: a.astype(np.int64),
+        }.items()
+    },
+}
+
+
+@pytest.mark.parametrize("change", WRONG_ARRAYS.values(), ids=WRONG_ARRAYS)
+def test_arrays_of_no_model_are_refused(scratch, content, change):
+    header, arrays = content
+    refusal(scratch, header, change(arrays))
+
+
+def test_the_content_itself_is_a_model(scratch, content):
+    scratch.unlink(missing_ok=True)
+    write_arrays(scratch, *content)
+    assert LanguageModel.load(scratch).training.position > 0
+
+
+def test_a_name_that_would_not_print_is_quoted(tmp_path, content):
+    path = tmp_path / "a\nb"
+    write_arrays(path, {}, {})
+    with pytest.raises(ModelFileError) as caught:
+        LanguageModel.load(path)
+    assert str(caught.value).startswith(f"{str(path)!r} holds no model")
+    assert str(caught.value).isprintable()
+
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(st.characters(exclude_categories=["Cs"])),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text("abc"), inner),
+    max_leaves=6,
+)
+
+
+def places(tree, keys=()):
+    """Every place in JSON."""
+    if keys:
+        yield keys
+    if isinstance(tree, dict | list):
+        items = tree.items() if isinstance(tree, dict) else enumerate(tree)
+        for key, value in items:
+            yield from places(value, (*keys, key))
+
+
+@settings(max_examples=200)
+@given(st.data())
+def test_any_header_is_a_model_or_refused(scratch, content, data):
+    header, arrays = content
+    for _ in range(data.draw(st.integers(1, 3))):
+        found = list(places(header))
+        if found:
+            keys = data.draw(st.sampled_from(found))
+            header = changed(header, keys, data.draw(JSON | st.just(DELETE)))
+    scratch.unlink(missing_ok=True)
+    write_arrays(scratch, header, arrays)
+    try:
+        model = LanguageModel.load(scratch)
+    except ModelFileError:
+        return
+    # What was loaded can be used, and is what was saved.
+    model.evaluate(OTHER)
+    model.sample(np.random.default_rng(0), 3)
+    before = scratch.read_bytes()
+    model.save(scratch)
+    assert scratch.read_bytes() == before
+
+
+@settings(max_examples=50)
+@given(st.dictionaries(st.sampled_from(["settings", "vocabulary", "history"]), JSON))
+def test_arbitrary_json_is_no_model(scratch, header):
+    refusal(scratch, header, {})
+
+
+# What a model says of a text.
+
+
+def test_evaluation_counts_and_costs(model):
+    found = model.evaluate(OTHER)
+    tokens = tokenize(OTHER)
+    indices = model.vocabulary.encode(tokens)
+    assert found.words == len(tokens)
+    assert found.unknown == model.vocabulary.unknown_words(tokens).total() >= 2
+    assert found.nats == pytest.approx(
+        loss(model.params, *stream(indices)) / len(tokens), rel=1e-12
+    )
+    assert found.perplexity == perplexity(found.nats) == model.perplexity(OTHER)
+    assert all(type(x) in (int, float) for x in found)
+
+
+def test_a_literal_unk_is_not_counted_as_unknown(model):
+    assert model.evaluate("<unk> <unk>").unknown == 0
+    assert model.evaluate("zebra <unk>").unknown == 1
+    assert model.evaluate("zebra").nats == model.evaluate("<unk>").nats
+
+
+@pytest.mark.parametrize("settings", [{}, {"dtype": np.float32, "activation": tanh}])
+def test_dynamic_evaluation_learns_and_leaves_the_model(settings, monkeypatch):
+    monkeypatch.setattr(language_model, "_piece_length", lambda params: 101)
+    model = LanguageModel(3, epochs=1, **settings).fit(TEXT)
+    before = [matrix.copy("K") for matrix in model.params]
+    found = model.evaluate(OTHER, dynamic=True)
+    assert_same(model.params, before)
+    params = Parameters(*(matrix.copy("K") for matrix in model.params))
+    words, targets = stream(model.vocabulary.encode(tokenize(OTHER)))
+    costs, _ = learn_online(
+        params, words, targets, model.alpha, model.tau, activation=model.activation
+    )
+    rel = 1e-12 if model.dtype == np.float64 else 1e-5
+    assert found.nats == pytest.approx(costs.mean(), rel=rel)
+    assert found.nats != model.evaluate(OTHER).nats
+    assert model.perplexity(OTHER, dynamic=True) == found.perplexity
+
+
+def test_a_vanishing_rate_evaluates_as_none(copied):
+    copied.alpha = 1e-12
+    static, dynamic = (copied.evaluate(OTHER, dynamic=way) for way in (False, True))
+    assert dynamic.nats == pytest.approx(static.nats, rel=1e-9)
+
+
+def test_texts_come_in_all_forms(model, tmp_path):
+    path = tmp_path / "other.txt"
+    path.write_text(OTHER)
+    expected = model.evaluate(OTHER)
+    for source in (path, str(path), [path], (str(path),)):
+        assert model.evaluate(source) == expected
+    double = model.evaluate([path, path])
+    assert double == model.evaluate(OTHER + OTHER)
+    for source in ("", "\n", [], 3, None, [OTHER, 3], tmp_path):
+        with pytest.raises((ValueError, OSError)):
+            model.evaluate(source)
+    with pytest.raises(ValueError, match="NUL"):
+        model.evaluate("dogs\0")
+
+
+def test_a_sample_is_what_the_network_generates(model):
+    vocabulary = model.vocabulary
+    prompt = vocabulary.encode(["</s>", "the"])
+    drawn = generate(model.params, np.random.default_rng(2), 40, prompt, 0.7)
+    tokens = ["the", *vocabulary.decode(drawn)]
+    assert "</s>" in tokens
+    lines = " ".join(tokens).split("</s>")
+    expected = "\n".join(line.strip() for line in lines)
+    found = model.sample(np.random.default_rng(2), 40, 0.7, "the")
+    assert found == expected
+    assert found == model.sample(np.random.default_rng(2), 40, 0.7, "the")
+    assert found != model.sample(np.random.default_rng(3), 40, 0.7, "the")
+
+
+@pytest.mark.parametrize("words", [0, 1, 2, 33])
+def test_a_sample_has_as_many_words_as_asked_for(model, characters, words):
+    rng = np.random.default_rng(0)
+    found = model.sample(rng, words)
+    assert len(found.split()) + found.count("\n") == words
+    found = characters.sample(rng, words)
+    assert len(found.replace("<unk>", "?")) == words
+    assert model.sample(rng, np.int64(words), prompt="the dogs").startswith("the dogs")
+
+
+def test_a_temperature_of_zero_takes_the_most_probable(model):
+    texts = {model.sample(np.random.default_rng(n), 9, 0) for n in range(5)}
+    assert len(texts) == 1
+
+
+@pytest.mark.parametrize(
+    ("prompt", "begin"),
+    [
+        ("", ""),
+        ("  \t", ""),
+        ("the  dogs", "the dogs"),
+        ("the dogs\n", "the dogs\n"),
+        ("\nthe\r\n\r\ndogs\rthe", "the\ndogs\nthe"),
+        ("the </s> dogs", "the\ndogs"),
+        ("zebra", "zebra"),
+    ],
+)
+def test_a_sample_begins_as_asked_for(model, prompt, begin):
+    assert model.sample(np.random.default_rng(0), 0, prompt=prompt) == begin
+    tokens = begin.replace("\n", " </s> ").split()
+    drawn = generate(
+        model.params,
+        np.random.default_rng(0),
+        1,
+        model.vocabulary.encode(["</s>", *tokens]),
+    )
+    (word,) = model.vocabulary.decode(drawn)
+    found = model.sample(np.random.default_rng(0), 1, prompt=prompt)
+    assert found.replace("\n", " </s> ").split() == [*tokens, word]
+
+
+@pytest.mark.parametrize(
+    ("prompt", "begin"),
+    [("", ""), (" ", " "), ("the\r\n\rdo", "the\n\ndo"), ("\n", "\n"), ("x\n", "x\n")],
+)
+def test_a_sample_of_characters_begins_as_asked_for(characters, prompt, begin):
+    assert characters.sample(np.random.default_rng(0), 0, prompt=prompt) == begin
+    tokens = ["</s>" if c == "\n" else c for c in begin]
+    drawn = generate(
+        characters.params,
+        np.random.default_rng(0),
+        1,
+        characters.vocabulary.encode(["</s>", *tokens]),
+    )
+    (next_token,) = characters.vocabulary.decode(drawn)
+    found = characters.sample(np.random.default_rng(0), 1, prompt=prompt)
+    assert found == begin + next_token.replace("</s>", "\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"words": -1}, r"^words is -1: expected an integer, 0 or more$"),
+        ({"words": 2.5}, r"^words is 2\.5: expected an integer"),
+        ({"temperature": -1}, r"^temperature is -1"),
+        ({"temperature": math.nan}, r"^temperature is nan"),
+    ],
+)
+def test_a_sample_names_what_is_wrong(model, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        model.sample(np.random.default_rng(0), **arguments)
+
+
+def test_characters_are_tokens(characters):
+    text = "".join(LINES[:99])
+    assert set(characters.vocabulary.words) == {"</s>", "<unk>", *text} - {"\n"}
+    found = characters.evaluate("the dogs\n\nbärk")
+    assert (found.words, found.unknown) == (9 + 1 + 5, 1)
+    indices = characters.vocabulary.encode(
+        [*"the dogs", "</s>", "</s>", *"bärk", "</s>"]
+    )
+    expected = loss(characters.params, *stream(indices)) / len(indices)
+    assert found.nats == pytest.approx(expected, rel=1e-12)
+    assert found.words == len(index_text("the dogs\n\nbärk", True).indices)
+    assert characters.perplexity(text) < len(characters.vocabulary)
