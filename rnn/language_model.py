@@ -47,7 +47,7 @@ __all__ = [
     "text_loss",
 ]
 
-#: What a text may come as: the text itself, a file, or several files.
+#: What a text may come as. The text itself, the path of a file, or several paths.
 Source = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
 
@@ -109,7 +109,7 @@ def _check_count(name: str, count: Any, lowest: int = 0) -> int:
 def nearest_words(
     params: Parameters, index: int, count: int
 ) -> list[tuple[int, float]]:
-    """cos(u, v) = u^T v / (|u| |v|), :eq:`eq-cosine`: the nearest columns of U.
+    """cos(u, v) = u^T v / (norm(u) norm(v)), :eq:`eq-cosine`, for columns of U.
 
     Args:
         params: the parameters; U (H, N) alone is used.
@@ -683,8 +683,9 @@ class LanguageModel:
         if "training" in header:
             params = model._fitting(arrays, "training.")
             model.training = _unpack(header["training"], arrays, params)
-        again, matrices = model._packed()
-        if repr(again) != repr(header) or list(matrices) != list(arrays):
+        again, kept = model._packed()
+        same = all(kept.get(name) is array for name, array in arrays.items())
+        if repr(again) != repr(header) or not same:
             raise ValueError("it would not be saved so")
         return model
 

@@ -137,9 +137,7 @@ def main(target: Path) -> None:
     """Write every exported module and __init__.py into a folder."""
     modules = {stem(chapter): module_source(chapter) for chapter in chapters()}
     files = {f"{module}.py": source for module, source in modules.items()}
-    handwritten = {
-        name: (ROOT / "rnn" / f"{name}.py").read_text() for name in PLUMBING
-    }
+    handwritten = {name: (ROOT / "rnn" / f"{name}.py").read_text() for name in PLUMBING}
     files["__init__.py"] = package_source({**handwritten, **modules})
     for name, source in files.items():
         path = target / name
