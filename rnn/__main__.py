@@ -131,6 +131,8 @@ def _parser() -> argparse.ArgumentParser:
     evaluate = commands.add_parser("evaluate", help="the perplexity of a text")
     evaluate.set_defaults(command=_evaluate)
     evaluate.add_argument("--dynamic", action="store_true", help="learn while reading")
+    evaluate.add_argument("--alpha", type=float, help="learning rate of --dynamic "
+                          "(default: that of training)")  # fmt: skip
     evaluate.add_argument("--json", action="store_true", help="print JSON")
 
     sample = commands.add_parser("sample", help="make up a text")
@@ -365,7 +367,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     """Print what a text costs a model."""
     model = LanguageModel.load(options.model)
     texts = _texts(options.text, "test", options.data_dir)
-    found = model.evaluate(texts, dynamic=options.dynamic)
+    found = model.evaluate(texts, options.dynamic, options.alpha)
     if options.json:
         rounded = (float(f"{x:.6g}") for x in found[:2])
         perplexity, nats = (x if math.isfinite(x) else None for x in rounded)

@@ -195,6 +195,21 @@ def test_evaluation_is_that_of_the_model(folder, run, kind, dynamic):
     }
 
 
+def test_dynamic_evaluation_takes_a_rate(folder, run):
+    arguments = (
+        "evaluate",
+        folder / "words.npz",
+        folder / "other.txt",
+        "--alpha",
+        0.01,
+    )
+    found = LanguageModel.load(arguments[1]).evaluate(arguments[2], True, 0.01)
+    assert run(*arguments, "--dynamic")[1].startswith(f"perplexity {found[0]:.2f}, dyn")
+    status, _, err = run(*arguments)
+    assert (status, err.count("\n")) == (2, 1)
+    assert "give alpha with dynamic=True only" in err
+
+
 def test_a_perplexity_beyond_numbers_is_no_json_number(folder, tmp_path, run):
     model = LanguageModel.load(folder / "words.npz")
     model.params.V[:] *= 1e6

@@ -773,10 +773,27 @@ def test_dynamic_evaluation_learns_and_leaves_the_model(settings, monkeypatch):
     assert model.perplexity(OTHER, dynamic=True) == found.perplexity
 
 
-def test_a_vanishing_rate_evaluates_as_none(copied):
-    copied.alpha = 1e-12
-    static, dynamic = (copied.evaluate(OTHER, dynamic=way) for way in (False, True))
-    assert dynamic.nats == pytest.approx(static.nats, rel=1e-9)
+def test_a_rate_of_zero_evaluates_as_none(model):
+    static, dynamic = model.evaluate(OTHER), model.evaluate(OTHER, True, 0.0)
+    assert dynamic.nats == pytest.approx(static.nats, rel=1e-12)
+
+
+def test_dynamic_evaluation_has_the_rate_of_training_unless_told(model):
+    usual = model.evaluate(OTHER, dynamic=True)
+    assert model.evaluate(OTHER, dynamic=True, alpha=model.alpha) == usual
+    assert model.evaluate(OTHER, dynamic=True, alpha=model.alpha / 9) != usual
+    with pytest.raises(ValueError, match=r"^alpha is 0\.1 and dynamic False: give"):
+        model.evaluate(OTHER, alpha=0.1)
+    with pytest.raises(ValueError, match=r"^alpha is -1: expected"):
+        model.evaluate(OTHER, dynamic=True, alpha=-1)
+
+
+def test_updates_of_v_are_settled_where_they_would_be_in_one_piece(model):
+    for size in (1, 30, 1000, 10_000, 10**6):
+        V = np.empty((size, 0))
+        length = language_model._piece_length(model.params._replace(V=V))
+        assert length % 16 == 0
+        assert 112 <= length <= 2000
 
 
 def test_texts_come_in_all_forms(model, tmp_path):
