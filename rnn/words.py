@@ -597,9 +597,9 @@ def _agree(given: Any, expected: Any, tolerance: float) -> bool:
             return False
         return bool(np.isclose(given, expected, rtol=tolerance, atol=tolerance).all())
     if isinstance(expected, tuple | list):
-        if not isinstance(given, tuple | list | np.ndarray) or len(given) != len(
-            expected
-        ):
+        if isinstance(given, np.ndarray):
+            given = given.tolist()  # of a single number, no list
+        if not isinstance(given, tuple | list) or len(given) != len(expected):
             return False
         return all(
             _agree(a, b, tolerance) for a, b in zip(given, expected, strict=True)

@@ -765,6 +765,15 @@ def test_a_second_ctrl_c_stops_at_once(folder, tmp_path, run, monkeypatch):
     assert leftovers(tmp_path) == []
 
 
+@pytest.fixture
+def _ctrl_c():
+    """Ctrl-C interrupts, though pytest may have been started with it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_ctrl_c")
 def test_ctrl_c_before_anything_was_learned(folder, tmp_path, run, monkeypatch):
     path = tmp_path / "m.npz"
     index_text = rnn.language_model.index_text

@@ -659,3 +659,11 @@ def test_an_answer_that_changes_its_arguments_leaves_the_cases_alone(capsys):
     case = ((np.zeros(2),), np.ones(2))
     assert says(capsys, my_answer, case, case) == "my_answer: right, 2 cases"
     assert not case[0][0].any()
+
+
+@pytest.mark.parametrize("given", [np.array(1.0), np.array([1.0]), 1.0, None])
+def test_what_is_no_pair_is_told_not_raised(capsys, given):
+    said = says(capsys, named(given), ((), (1.0, 2.0)))
+    assert "expected (1.0, 2.0)" in said
+    right = says(capsys, named(np.array([1.0, 2.0])), ((), (1.0, 2.0)))
+    assert right == "my_answer: right, 1 cases"
