@@ -1,22 +1,19 @@
 """What a call of `bptt` costs against forward pass plus loss, and how it grows with T.
 
-Usage: OPENBLAS_NUM_THREADS=1 python benchmarks/bptt_cost.py
+Usage: python benchmarks/bptt_cost.py
 
-The floor: the ratio of the two, medians of alternating runs, is no more than 3 at every
-size; time and peak memory per step do not grow with T. Times are of the processor, in
-one thread: they leave out what else the machine does, but for its use of the caches.
+The floor: the ratio of the two, in one thread, is no more than 3 at every size; time
+and peak memory per step do not grow with T.
 
 Measured on a machine of two cores: ratios from 1.4 to 2.8; from T = 500 on, about 15
 microseconds and 5.3 kB a step.
 """
 
-import tracemalloc
-from collections.abc import Callable
-from statistics import median
-from time import process_time
+from functools import partial
 from typing import Any
 
 import numpy as np
+from measure import in_turn, peak
 
 from rnn.bptt import bptt
 from rnn.cross_entropy import loss
@@ -40,31 +37,11 @@ def case(H: int, N: int, T: int, batch: tuple[int, ...], dtype: Any) -> tuple[An
     return Parameters(U.T, W, V), words, targets
 
 
-def seconds(function: Callable[..., Any], arguments: tuple[Any, ...]) -> float:
-    """The processor time of one call."""
-    start = process_time()
-    function(*arguments)
-    return process_time() - start
-
-
 def medians(arguments: tuple[Any, ...], rounds: int = 9) -> tuple[float, float]:
-    """Median times of loss and of bptt, in turn; the first round does not count."""
-    times: dict[Callable[..., Any], list[float]] = {loss: [], bptt: []}
-    for _ in range(rounds + 1):
-        for function, list_of_times in times.items():
-            list_of_times.append(seconds(function, arguments))
-    a, b = (median(list_of_times[1:]) for list_of_times in times.values())
-    return a, b
-
-
-def peak(arguments: tuple[Any, ...]) -> int:
-    """The most bytes that a call of bptt held at a time, its arguments not counted."""
-    tracemalloc.start()
-    try:
-        bptt(*arguments)
-        return tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
+    """Median seconds of loss and of bptt, in turn."""
+    ways = {"loss": partial(loss, *arguments), "bptt": partial(bptt, *arguments)}
+    seconds = in_turn(ways, rounds)
+    return seconds["loss"], seconds["bptt"]
 
 
 def main() -> None:
@@ -80,7 +57,7 @@ def main() -> None:
     for T in (100, 200, 500, 1000, 2000, 5000):
         arguments = case(50, 200, T, (), np.float64)
         _, b = medians(arguments, 5)
-        print(f"{T:5}{1e6 * b / T:15.1f}{peak(arguments) / T:18.0f}")
+        print(f"{T:5}{1e6 * b / T:15.1f}{peak(partial(bptt, *arguments)) / T:18.0f}")
 
 
 if __name__ == "__main__":

@@ -1,19 +1,18 @@
 """What a word costs when it is learnt online, against the floor, and where it goes.
 
-Usage: OPENBLAS_NUM_THREADS=1 python benchmarks/online_cost.py
+Usage: python benchmarks/online_cost.py
 
 The floor of learning word by word is two readings of V a word, V s(t) and V^T e_o(t):
 without these two products no word can be learnt from before the next is predicted
 (chapter `sgd`). Each row compares `learn_online` with just these, and with updates of V
-that do not wait, in turn, medians of the processor's time in one thread.
+that do not wait, in one thread.
 """
 
-from collections.abc import Callable
-from statistics import median
-from time import process_time
+from functools import partial
 from typing import Any
 
 import numpy as np
+from measure import in_turn
 
 from rnn.hidden_state import Parameters, init_parameters
 from rnn.sgd import learn_online
@@ -26,7 +25,7 @@ SIZES = [  # H, N, type
     (100, 1000, np.float64),
     (30, 30, np.float64),
 ]
-WORDS, ROUNDS, TAU = 500, 9, 4
+WORDS, TAU = 500, 4
 
 
 def products(params: Parameters, words: Any) -> None:
@@ -53,15 +52,6 @@ def learn(params: Parameters, words: Any) -> None:
     learn_online(params, words[:-1], words[1:], 0.1, TAU)
 
 
-def microseconds(
-    function: Callable[..., None], params: Parameters, words: Any
-) -> float:
-    """The processor time of a word."""
-    start = process_time()
-    function(params, words)
-    return 1e6 * (process_time() - start) / (len(words) - 1)
-
-
 def main() -> None:
     """Print the table."""
     print("   H      N  type     floor us  at once us  learn us  learn/floor  words/s")
@@ -69,11 +59,11 @@ def main() -> None:
         rng = np.random.default_rng(0)
         params = init_parameters(N, H, rng, dtype)
         words = rng.integers(0, N, WORDS + 1)
-        times = [
-            [microseconds(f, params, words) for f in (products, at_once, learn)]
-            for _ in range(ROUNDS + 1)
-        ][1:]
-        floor, update, all_of_it = map(median, zip(*times, strict=True))
+        ways = {
+            f.__name__: partial(f, params, words) for f in (products, at_once, learn)
+        }
+        seconds = in_turn(ways)
+        floor, update, all_of_it = (1e6 * s / WORDS for s in seconds.values())
         print(
             f"{H:4}{N:7}  {dtype.__name__:8}{floor:9.1f}{update:12.1f}{all_of_it:10.1f}"
             f"{all_of_it / floor:13.2f}{1e6 / all_of_it:9.0f}"

@@ -40,6 +40,10 @@ SETTINGS: tuple[tuple[str, str, Any, str], ...] = (
     ("--activation", "activation", list(ACTIVATIONS), "of the hidden layer"),
     ("--dtype", "dtype", ["float32", "float64"], "of the parameters"),
     ("--seed", "seed", int, "of the first parameters"),
+    ("--batch", "batch", int, "lanes read side by side, in chunks; 1: word by word"),
+    ("--chunk", "chunk", int, "steps of a chunk, with --batch"),
+    ("--optimizer", "optimizer", ["sgd", "adam"], "adam with --batch only"),
+    ("--dropout", "dropout", float, "how much is dropped, with --batch"),
 )
 
 
@@ -54,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         status = _complain("interrupted", 130)
     except MemoryError:
-        status = _complain("out of memory: try less --hidden or a smaller --vocab-size")
+        status = _complain("out of memory: try less --hidden, --vocab-size or --batch")
     except BrokenPipeError:  # whoever read the output has gone
         status = 1
     except UnicodeEncodeError as error:
@@ -108,7 +112,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    train = commands.add_parser("train", help="learn a text, word by word")
+    train = commands.add_parser("train", help="learn a text")
     train.set_defaults(command=_train)
     train.add_argument("text", nargs="+", metavar="TEXT", help="what to learn")
     train.add_argument("--model", required=True, metavar="M.npz", help="where to save")
@@ -116,10 +120,8 @@ def _parser() -> argparse.ArgumentParser:
                        "the last tenth of what to learn)")  # fmt: skip
     train.add_argument("--resume", action="store_true", help="go on with a training "
                        "that was interrupted")  # fmt: skip
-    defaults = LanguageModel()
     for option, name, kind, text in SETTINGS:
-        default = getattr(defaults, name)
-        text += f" (default: {'no limit' if default is None else default})"
+        text += f" (default: {_default(name)})"
         if isinstance(kind, list):
             train.add_argument(option, dest=name, choices=kind, help=text)
         else:
@@ -132,7 +134,7 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.set_defaults(command=_evaluate)
     evaluate.add_argument("--dynamic", action="store_true", help="learn while reading")
     evaluate.add_argument("--alpha", type=float, help="learning rate of --dynamic "
-                          "(default: that of training)")  # fmt: skip
+                          "(default: that of training, 0.1 if in chunks)")  # fmt: skip
     evaluate.add_argument("--json", action="store_true", help="print JSON")
 
     sample = commands.add_parser("sample", help="make up a text")
@@ -153,6 +155,23 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--data-dir", metavar="DIR", help="where the corpora are "
                              "(default: RNN_DATA_DIR)")  # fmt: skip
     return parser
+
+
+def _default(name: str) -> str:
+    """What an option is unless given, and with --batch if that is something else."""
+    online, adam, sgd = (
+        getattr(LanguageModel(batch=batch, optimizer=optimizer), name)
+        for batch, optimizer in ((1, "sgd"), (2, "adam"), (2, "sgd"))
+    )
+    text = f"{_told(online)}"
+    if name != "batch" and adam != online:
+        text += f", with --batch {_told(adam)}"
+    return text + (f" or for sgd {sgd:g}" if name == "alpha" else "")
+
+
+def _told(setting: Any) -> Any:
+    """A setting as it is told to people."""
+    return "no limit" if setting is None else setting
 
 
 def _texts(names: Sequence[str], part: str, data_dir: str | None) -> list[Path]:
@@ -189,10 +208,10 @@ def _learn(options: argparse.Namespace, watch: "_Watch") -> int:
     given = {name: value for name, value in given.items() if value is not None}
     if options.activation:
         given["activation"] = ACTIVATIONS[options.activation]
-    model = LanguageModel(**given)
     if options.resume:
-        model = _resumable(watch.path, model, given)
+        model = _resumable(watch.path, given)
     else:
+        model = LanguageModel(**given)
         _check_target(watch.path)
     texts = _texts(options.text, "train", options.data_dir)
     by_name = options.text == ["ptb"] and texts != [Path("ptb")]
@@ -208,19 +227,18 @@ def _learn(options: argparse.Namespace, watch: "_Watch") -> int:
     return 0
 
 
-def _resumable(
-    path: Path, asked: LanguageModel, given: dict[str, Any]
-) -> LanguageModel:
+def _resumable(path: Path, given: dict[str, Any]) -> LanguageModel:
     """The model whose training goes on, if it is the one asked for."""
     model = LanguageModel.load(path)
+    asked = LanguageModel(**{"batch": model.batch, **given})
     if "epochs" in given:
         model.epochs = asked.epochs
     for name in given:
         value = getattr(model, name)
         if value != getattr(asked, name):
             raise ValueError(
-                f"--resume goes on as {path} began, with {name} = {value}: leave the "
-                "option out, or train anew"
+                f"--resume goes on as {path} began, with {name} = {_told(value)}: "
+                "leave the option out, or train anew"
             )
     return model
 
@@ -402,9 +420,13 @@ def _info(options: argparse.Namespace) -> int:
         "vocabulary": f"{size} {kind}",
         "hidden units": f"{model.hidden_size}, {model.activation}, {model.dtype}",
         "parameters": f"{model.hidden_size * (2 * size + model.hidden_size)}",
-        "learning": f"alpha {model.alpha:g}, tau {model.tau}, seed {model.seed}",
+        "learning": f"alpha {model.alpha:g}, tau {_told(model.tau)}, seed {model.seed}",
+        "lanes": f"{model.batch}, in chunks of {model.chunk} steps, {model.optimizer}, "
+        f"dropout {model.dropout:g}",
         "training": f"{len(model.history)} epochs of {model.epochs}, {training}",
     }
+    if model.batch == 1:
+        del rows["lanes"]
     for name, text in rows.items():
         print(f"{name:13} {text}")
     for number, epoch in enumerate(model.history, 1):

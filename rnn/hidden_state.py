@@ -20,6 +20,7 @@ __all__ = [
     "hand_example",
     "hidden_states",
     "init_parameters",
+    "recurrence",
     "relu",
     "sigmoid",
     "tanh",
@@ -240,6 +241,31 @@ def init_parameters(
     return Parameters(U.T, W, V)
 
 
+def recurrence(
+    inputs: NDArray[Any], W_T: Any, s: NDArray[Any], activation: Activation
+) -> NDArray[Any]:
+    """s(t) = f(a(t) + W s(t-1)), the loop of `hidden_states`, for a(t) = U w(t).
+
+    Args:
+        inputs: a(t), shape (T, ..., H), of the float type that the states shall have.
+        W_T: the transpose of W, or anything else with a product `s @ W_T`.
+        s: s(-1), shape (..., H).
+        activation: the function f of the hidden layer.
+
+    Returns:
+        The states, the shape of inputs.
+
+    Raises:
+        ValueError: the states overflow.
+    """
+    states = np.empty(inputs.shape, inputs.dtype)
+    with np.errstate(over="ignore", invalid="ignore"):  # looked for after the loop
+        for t in range(len(inputs)):
+            states[t] = s = activation(inputs[t] + s @ W_T)
+    _check_overflow(states)
+    return states
+
+
 def hidden_states(
     params: Parameters,
     words: ArrayLike,
@@ -271,12 +297,8 @@ def hidden_states(
     inputs = check_array("params.U[:, words]", columns, (H,))
     W = check_array("params.W", W, (H, H))
     s = _check_state(s_init, inputs)
-    states = np.empty(inputs.shape, np.result_type(inputs, W, s))
-    with np.errstate(over="ignore", invalid="ignore"):  # looked for after the loop
-        for t in range(len(inputs)):
-            states[t] = s = activation(inputs[t] + s @ W.T)
-    _check_overflow(states)
-    return states
+    inputs = inputs.astype(np.result_type(inputs, W, s), copy=False)
+    return recurrence(inputs, W.T, s, activation)
 
 
 def _check_state(s_init: ArrayLike | None, inputs: NDArray[Any]) -> NDArray[Any]:

@@ -1,6 +1,6 @@
 """A language model of real text.
 
-Exported from book/12_language_model.ipynb. Edit that chapter, then run `make export`.
+Exported from book/13_language_model.ipynb. Edit that chapter, then run `make export`.
 """
 
 import contextlib
@@ -9,7 +9,9 @@ import math
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from numbers import Integral, Real
 from typing import Any, NamedTuple, cast
@@ -31,13 +33,23 @@ from .hidden_state import (
     sigmoid,
     tanh,
 )
-from .sgd import Memory, Schedule, learn_online, next_schedule
+from .minibatch import ChunkLearner, Dropout, workers
+from .sgd import (
+    DivergenceError,
+    Memory,
+    Moments,
+    Schedule,
+    lanes,
+    learn_online,
+    next_schedule,
+)
 from .softmax import generate
-from .words import END, UNKNOWN, Vocabulary, check_indices
+from .words import END, UNKNOWN, Vocabulary, check_indices, stream
 
 __all__ = [
     "Epoch",
     "Evaluation",
+    "LaneMemory",
     "LanguageModel",
     "Progress",
     "Source",
@@ -180,6 +192,18 @@ class Evaluation(NamedTuple):
     unknown: int
 
 
+class LaneMemory(NamedTuple):
+    """What learning in chunks keeps of the lanes that it has read.
+
+    Attributes:
+        states: the last state of each lane, shape (B, H).
+        cost: the running mean of a word's cost, in nats.
+    """
+
+    states: NDArray[Any]
+    cost: float
+
+
 @dataclass
 class Training:
     """A training that is not over; it is saved with the model, to be resumed.
@@ -190,7 +214,9 @@ class Training:
         texts: a checksum of the training and validation texts.
         position: how many words of this epoch were read.
         cost: what they cost, in nats.
-        memory: the last words and states.
+        memory: the last words and states; None in chunks, and before the first word.
+        lanes: the last states in chunks; None word by word, and before the first chunk.
+        moments: what Adam remembers; None without it.
     """
 
     params: Parameters
@@ -199,11 +225,31 @@ class Training:
     position: int = 0
     cost: float = 0.0
     memory: Memory | None = None
+    lanes: LaneMemory | None = None
+    moments: Moments | None = None
 
 
 _ACTIVATIONS = {f.__name__: f for f in (sigmoid, tanh, relu)}
-_INTEGERS = {"hidden_size": 1, "tau": 0, "epochs": 1, "seed": 0, "min_count": 1}
-_SETTINGS = (*_INTEGERS, "alpha", "vocab_size", "characters")
+_INTEGERS = {"hidden_size": 1, "epochs": 1, "seed": 0, "min_count": 1, "chunk": 1}
+_OPTIONAL = {"tau": 0, "vocab_size": 2}  # these may be None
+_SETTINGS = (
+    *("hidden_size", "tau", "epochs", "seed", "min_count", "alpha", "vocab_size"),
+    *("characters", "batch", "chunk", "optimizer", "dropout"),
+)
+
+#: The rate and tau of learning word by word, and the rates in chunks, unless given.
+_ALPHA, _TAU, _CHUNK_ALPHAS = 0.1, 4, {"sgd": 1.0, "adam": 0.01}
+
+
+def _optimizer(name: str | None, batch: int) -> str:
+    """The optimizer that is meant, if it can learn so many lanes; else ValueError."""
+    known = ("sgd",) if batch == 1 else ("sgd", "adam")
+    name = known[-1] if name is None else name
+    if name not in known:
+        raise ValueError(
+            f"optimizer is {name!r}: expected sgd, or with a batch above 1 adam"
+        )
+    return name
 
 
 def _float_type(dtype: DTypeLike) -> np.dtype[Any]:
@@ -228,6 +274,15 @@ def _piece_length(params: Parameters) -> int:
     are added at the same words as if the text were one piece.
     """
     return 16 * min(max(7, 2**17 // len(params.V)), 125)
+
+
+def _chunks(
+    indices: NDArray[Any], batch: int, length: int, start: int
+) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
+    """The words and targets of a text cut into lanes, a chunk at a time."""
+    words, targets = (lanes(part, batch) for part in stream(indices))
+    for first in range(start, len(targets), length):
+        yield words[first : first + length], targets[first : first + length]
 
 
 def _before_last_tenth(found: IndexedText) -> int:
@@ -275,6 +330,7 @@ def _join(tokens: list[str], characters: bool) -> str:
 def _pack(run: Training) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
     """A training as what JSON holds, and arrays."""
     alpha, best, halving = run.schedule
+    memory = run.memory or run.lanes
     header = {
         "alpha": alpha,
         "best": None if math.isinf(best) else best,
@@ -282,34 +338,64 @@ def _pack(run: Training) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         "texts": run.texts,
         "position": run.position,
         "cost": run.cost,
-        "recent": run.memory and run.memory.cost,
+        "recent": memory and memory.cost,
     }
-    arrays = {f"training.{name}": m for name, m in run.params._asdict().items()}
+    arrays = _named("training", run.params)
     if run.memory:
         arrays["training.words"] = run.memory.words
-        arrays["training.states"] = run.memory.states
+    if memory:
+        arrays["training.states"] = memory.states
+    if run.moments:
+        header["steps"] = run.moments.steps
+        arrays |= _named("training.mean", run.moments.mean)
+        arrays |= _named("training.square", run.moments.square)
     return header, arrays
 
 
+def _named(prefix: str, params: Parameters) -> dict[str, NDArray[Any]]:
+    """The matrices by names with a prefix."""
+    return {f"{prefix}.{name}": matrix for name, matrix in params._asdict().items()}
+
+
 def _unpack(
-    header: dict[str, Any], arrays: dict[str, NDArray[Any]], params: Parameters
+    header: dict[str, Any],
+    arrays: dict[str, NDArray[Any]],
+    params: Parameters,
+    batch: int,
 ) -> Training:
-    """The training that `_pack` took apart."""
+    """The training that `_pack` took apart, all but the moments."""
     best = math.inf if header["best"] is None else _amount(header["best"])
     schedule = Schedule(_amount(header["alpha"]), best, bool(header["halving"]))
-    memory = None
-    if header["recent"] is not None:
-        words, states = arrays["training.words"], arrays["training.states"]
-        N, H = params.V.shape
+    position, recent = _place("position", header["position"]), header["recent"]
+    cost, texts = _amount(header["cost"]), str(header["texts"])
+    if position % batch or bool(position) != (recent is not None):
+        raise ValueError(f"position is {position}, which does not fit")
+    run = Training(params, schedule, texts, position, cost)
+    if recent is None:
+        return run
+    N, H = params.V.shape
+    states = arrays["training.states"]
+    if batch > 1:
+        check_array("training.states", states, (batch, H))
+        run.lanes = LaneMemory(states, _amount(recent))
+    else:
+        words = arrays["training.words"]
         if words.shape != (0,):
             check_indices("training.words", words, N)
         check_array("training.states", states, (len(words) + 1, H))
-        if (words.ndim, states.ndim, states.dtype) != (1, 2, params.V.dtype):
-            raise ValueError("training.words and training.states do not fit")
-        memory = Memory(words, states, _amount(header["recent"]))
-    position = _check_count("position", header["position"])
-    cost, texts = _amount(header["cost"]), str(header["texts"])
-    return Training(params, schedule, texts, position, cost, memory)
+        run.memory = Memory(words, states, _amount(recent))
+        if words.ndim != 1:
+            raise ValueError("training.words has more than one axis")
+    if (states.ndim, states.dtype) != (2, params.V.dtype):
+        raise ValueError("training.states does not fit")
+    return run
+
+
+def _place(name: str, number: Any) -> int:
+    """How many words or steps a training has come to; else ValueError."""
+    if _check_count(name, number) >= 2**63:
+        raise ValueError(f"{name} is {number}: expected a number of words or steps")
+    return int(number)
 
 
 def _amount(number: Any) -> float:
@@ -327,16 +413,22 @@ def _word(word: Any) -> str:
 
 
 class LanguageModel:
-    """A recurrent network language model of a text, trained word by word.
+    """A recurrent network language model of a text, trained word by word or in chunks.
 
     A text is a string, the path of a UTF-8 file, or a list of such paths; a string of
     one line that names an existing file is that file. Words are what blank space
     separates, and each line ends with `</s>`.
 
+    With a batch above 1 the text is cut into as many lanes, which are read side by
+    side, a chunk of steps at a time, as `ChunkLearner` does it; up to B - 1 words at
+    the end of the text are left out.
+
     Args:
         hidden_size: H.
-        tau: how many steps each error is sent back at most.
-        alpha: the learning rate to begin with.
+        tau: how many steps each error is sent back at most; None for 4 word by word,
+            and for all within its chunk otherwise.
+        alpha: the learning rate to begin with; None for 0.1 word by word, and
+            otherwise for 0.01 with Adam, 1 without.
         epochs: how often the text is read at most.
         seed: decides the initial parameters.
         min_count: words that occur less often are read as `<unk>`.
@@ -344,6 +436,12 @@ class LanguageModel:
         characters: model characters instead of words.
         activation: f of the hidden layer: sigmoid, tanh or relu.
         dtype: the float type of the parameters, float32 or float64.
+        batch: B, how many lanes the text is cut into; 1 to learn word by word.
+        chunk: how many steps a chunk has, for a batch above 1.
+        optimizer: "sgd", or for a batch above 1 "adam"; None for "sgd" word by word,
+            and for "adam" otherwise.
+        dropout: the probability with which each element of U w(t), and of s(t) on its
+            way to V, is dropped while learning, for a batch above 1.
 
     Attributes:
         vocabulary: the words that it knows; None before `fit`.
@@ -359,8 +457,8 @@ class LanguageModel:
         self,
         hidden_size: int = 100,
         *,
-        tau: int = 4,
-        alpha: float = 0.1,
+        tau: int | None = None,
+        alpha: float | None = None,
         epochs: int = 30,
         seed: int = 0,
         min_count: int = 2,
@@ -368,8 +466,20 @@ class LanguageModel:
         characters: bool = False,
         activation: Activation = sigmoid,
         dtype: DTypeLike = np.float64,
+        batch: int = 1,
+        chunk: int = 35,
+        optimizer: str | None = None,
+        dropout: float = 0.0,
     ) -> None:
-        self.hidden_size, self.tau, self.alpha = hidden_size, tau, alpha
+        self.batch = _check_count("batch", batch, 1)
+        self.optimizer = _optimizer(optimizer, self.batch)
+        if self.batch == 1:
+            defaults: tuple[float, int | None] = _ALPHA, _TAU
+        else:
+            defaults = _CHUNK_ALPHAS[self.optimizer], None
+        self.alpha = defaults[0] if alpha is None else alpha
+        self.tau = defaults[1] if tau is None else tau
+        self.hidden_size, self.chunk, self.dropout = hidden_size, chunk, dropout
         self.epochs, self.seed, self.min_count = epochs, seed, min_count
         self.vocab_size, self.characters = vocab_size, bool(characters)
         self.activation, self.dtype = activation, _float_type(dtype)
@@ -380,14 +490,22 @@ class LanguageModel:
         self._check_settings()
 
     def _check_settings(self) -> None:
-        least = _INTEGERS | ({} if self.vocab_size is None else {"vocab_size": 2})
-        for name, lowest in least.items():
-            setattr(self, name, _check_count(name, getattr(self, name), lowest))
+        for name, lowest in (_INTEGERS | _OPTIONAL).items():
+            count = getattr(self, name)
+            if count is not None or name in _INTEGERS:
+                setattr(self, name, _check_count(name, count, lowest))
         if not isinstance(self.alpha, Real) or not 0 < self.alpha < math.inf:
             raise ValueError(
                 f"alpha is {self.alpha!r}: expected a finite number above 0"
             )
         self.alpha = float(self.alpha)
+        within = isinstance(self.dropout, Real) and 0 <= self.dropout < 1
+        if not within or (self.dropout and self.batch == 1):
+            raise ValueError(
+                f"dropout is {self.dropout!r}: expected a number from 0 to below 1, "
+                "and 0 with a batch of 1"
+            )
+        self.dropout = float(self.dropout)
         if self.activation not in _ACTIVATIONS.values():
             names = ", ".join(_ACTIVATIONS)
             raise ValueError(
@@ -409,22 +527,27 @@ class LanguageModel:
             valid: the validation text; None holds out the last tenth of `text`, in
                 whole lines, or takes `text` itself if a line makes up most of it.
             resume: go on with a training that was interrupted, saved and loaded.
-            progress: called between pieces of the text. What it raises ends `fit`; the
-                model may be saved all the same, and resumed.
+            progress: called between pieces of the text, or chunks. What it raises ends
+                `fit`; the model may be saved all the same, and resumed.
 
         Returns:
             The model itself, with the parameters that did best on the validation text.
 
         Raises:
-            DivergenceError: if the learning rate is too large.
-            ValueError: if a text cannot be read, or cannot be resumed with.
+            DivergenceError: if the learning rate is too large. The model is the best so
+                far; in the first epoch, that which training began with.
+            ValueError: if a text cannot be read, has fewer words than the batch lanes,
+                or cannot be resumed with.
         """
         vocabulary, indices, held_out = self._read_texts(text, valid, resume)
         run = self._begin(vocabulary, indices, held_out, resume)
-        while run.schedule.alpha > 0 and len(self.history) < self.epochs:
-            self._read_epoch(run, indices, progress)
-            cost = text_loss(run.params, held_out, self.activation)
-            self._end_epoch(run, len(indices), cost / len(held_out))
+        threads: contextlib.AbstractContextManager[ThreadPoolExecutor | None]
+        threads = workers() if self.batch > 1 else contextlib.nullcontext()
+        with threads as pool:
+            while run.schedule.alpha > 0 and len(self.history) < self.epochs:
+                self._read_epoch(run, indices, pool, progress)
+                cost = text_loss(run.params, held_out, self.activation)
+                self._end_epoch(run, cost / len(held_out))
         if run.schedule.alpha == 0:
             self.training = None
         return self
@@ -451,6 +574,11 @@ class LanguageModel:
             held_out = _encode(vocabulary, index_text(valid, self.characters))
         else:
             held_out = indices[cut:] if cut < len(indices) else indices
+        if cut < self.batch:
+            raise ValueError(
+                f"batch is {self.batch}: expected at most {cut}, as the text has so "
+                "many words; take a smaller batch or a longer text"
+            )
         return vocabulary, indices[:cut], held_out
 
     def _begin(
@@ -463,11 +591,12 @@ class LanguageModel:
         """The training to go on with: a new one, or the one to be resumed."""
         texts = _checksum(indices, held_out)
         if not resume:
-            rng = np.random.default_rng(self.seed)
-            size = len(vocabulary)
-            params = init_parameters(size, self.hidden_size, rng, self.dtype)
             self.vocabulary, self.history = vocabulary, []
+            params = self._first_params(vocabulary)
             self.training = Training(params, Schedule(self.alpha), texts)
+            if self.optimizer == "adam":
+                means = (Parameters(*map(np.zeros_like, params)) for _ in range(2))
+                self.training.moments = Moments(0, *means)
         elif self.training is None:
             raise ValueError(
                 "resume is True, but the training is over, or was interrupted within a "
@@ -482,44 +611,114 @@ class LanguageModel:
             self.params = self.training.params  # none are better yet
         return self.training
 
+    def _first_params(self, vocabulary: Vocabulary) -> Parameters:
+        """The parameters that training begins with."""
+        rng = np.random.default_rng(self.seed)
+        params = init_parameters(len(vocabulary), self.hidden_size, rng, self.dtype)
+        if self.batch == 1:  # in this order several threads share V better
+            params = params._replace(V=np.asfortranarray(params.V))
+        return params
+
     def _read_epoch(
         self,
         run: Training,
         indices: NDArray[Any],
+        pool: ThreadPoolExecutor | None,
         progress: Callable[[Progress], None] | None,
     ) -> None:
-        """Learn from the rest of the text, a piece at a time."""
-        length = _piece_length(run.params)
-        alpha = run.schedule.alpha
-        for words, targets in pieces(indices, length, run.position):
+        """Learn from the rest of the text, a piece or a chunk at a time."""
+        steps, epoch = len(indices) // self.batch, len(self.history) + 1
+        if pool is None:
+            parts = pieces(indices, _piece_length(run.params), run.position)
+            learn = partial(self._learn_piece, run)
+        else:
+            start = run.position // self.batch
+            parts = _chunks(indices, self.batch, self.chunk, start)
+            learn = partial(self._learn_chunk, run, self._learner(run, steps, pool))
+        for words, targets in parts:
             try:
-                costs, run.memory = learn_online(
-                    run.params,
-                    words,
-                    targets,
-                    alpha,
-                    self.tau,
-                    run.memory,
-                    activation=self.activation,
-                )
-            except BaseException:
-                self.training = None  # in the midst of a piece, not to be resumed
+                run.cost += learn(words, targets)
+                run.position += targets.size
+            except BaseException as error:
+                self._give_up(error, run, targets.size)
                 raise
-            run.position += len(targets)
-            run.cost += float(costs.sum())
             if progress:
-                nats, epoch = run.cost / run.position, len(self.history) + 1
-                progress(Progress(epoch, run.position, len(indices), nats, alpha))
+                total, nats = steps * self.batch, run.cost / run.position
+                alpha = run.schedule.alpha
+                progress(Progress(epoch, run.position, total, nats, alpha))
 
-    def _end_epoch(self, run: Training, count: int, nats: float) -> None:
+    def _learn_piece(
+        self, run: Training, words: NDArray[Any], targets: NDArray[Any]
+    ) -> float:
+        """What a piece cost before it was learnt word by word."""
+        costs, run.memory = learn_online(
+            run.params,
+            words,
+            targets,
+            run.schedule.alpha,
+            cast(int, self.tau),
+            run.memory,
+            activation=self.activation,
+        )
+        return float(costs.sum())
+
+    def _learner(
+        self, run: Training, steps: int, pool: ThreadPoolExecutor
+    ) -> ChunkLearner:
+        """What learns an epoch of so many steps in chunks, from where it is."""
+        learner = ChunkLearner(
+            run.params,
+            self.batch,
+            min(self.chunk, steps),
+            pool,
+            self.activation,
+            self.tau,
+            dropout=Dropout(inputs=self.dropout, states=self.dropout),
+            adam=run.moments is not None,
+        )
+        learner.moments = run.moments
+        if run.lanes:
+            learner.state, learner.cost = run.lanes
+        return learner
+
+    def _learn_chunk(
+        self,
+        run: Training,
+        learner: ChunkLearner,
+        words: NDArray[Any],
+        targets: NDArray[Any],
+    ) -> float:
+        """What a chunk cost before it was learnt."""
+        step = run.position // self.batch
+        # a generator for each chunk, so that there is none to be saved
+        rng = np.random.default_rng([self.seed, len(self.history), step])
+        cost = learner.learn(words, targets, run.schedule.alpha, rng)
+        run.lanes = LaneMemory(learner.state, cast(float, learner.cost))
+        run.moments = learner.moments
+        return cost
+
+    def _give_up(self, error: BaseException, run: Training, count: int) -> None:
+        """End a training in the midst of a piece of so many words."""
+        self.training = None  # not to be resumed
+        if isinstance(error, DivergenceError):
+            if not self.history:  # no better ones are known
+                self.params = self._first_params(self._trained()[0])
+            words, epoch = run.position + count, len(self.history) + 1
+            raise DivergenceError(
+                f"alpha is {run.schedule.alpha:.6g}: learning diverged within the "
+                f"first {words} words of epoch {epoch}; take a smaller alpha"
+            ) from error
+
+    def _end_epoch(self, run: Training, nats: float) -> None:
         """Keep the parameters if they are the best, or go back to the best."""
-        self.history.append(Epoch(run.schedule.alpha, run.cost / count, nats))
+        train = run.cost / run.position
+        self.history.append(Epoch(run.schedule.alpha, train, nats))
         if nats < run.schedule.best:
             self.params = _copy(run.params)
         else:
             run.params = _copy(self._trained()[1])
         run.schedule = next_schedule(run.schedule, nats)
-        run.position, run.cost, run.memory = 0, 0.0, None
+        run.position, run.cost, run.memory, run.lanes = 0, 0.0, None, None
 
     def _trained(self) -> tuple[Vocabulary, Parameters]:
         """The vocabulary and the parameters, if there are any."""
@@ -538,7 +737,8 @@ class LanguageModel:
             text: the text to be predicted.
             dynamic: go on learning while reading; each word is predicted before it is
                 learnt from. The model itself stays as it is.
-            alpha: the rate of that learning; None for the one that training began with.
+            alpha: the rate of that learning, word by word; None for the one that
+                training began with, or for 0.1 if that was in chunks.
 
         Returns:
             The `Evaluation`.
@@ -556,7 +756,8 @@ class LanguageModel:
         outside = np.array([word not in vocabulary for word in found.types])
         indices = _encode(vocabulary, found)
         if dynamic:
-            rate = self.alpha if alpha is None else alpha
+            usual = self.alpha if self.batch == 1 else _ALPHA
+            rate = usual if alpha is None else alpha
             cost = self._dynamic_loss(_copy(params), indices, rate)
         else:
             cost = text_loss(params, indices, self.activation)
@@ -569,13 +770,14 @@ class LanguageModel:
     ) -> float:
         """What a text costs when each word is learnt from once it was predicted."""
         total, memory = 0.0, None
+        tau = cast(int, self.tau) if self.batch == 1 else _TAU
         for words, targets in pieces(indices, _piece_length(params)):
             costs, memory = learn_online(
                 params,
                 words,
                 targets,
                 alpha,
-                self.tau,
+                tau,
                 memory,
                 ceiling=math.inf,
                 activation=self.activation,
@@ -681,13 +883,23 @@ class LanguageModel:
         model.params = model._fitting(arrays, "")
         model.history = [Epoch(*map(_amount, epoch)) for epoch in header["history"]]
         if "training" in header:
-            params = model._fitting(arrays, "training.")
-            model.training = _unpack(header["training"], arrays, params)
+            run, params = header["training"], model._fitting(arrays, "training.")
+            model.training = _unpack(run, arrays, params, model.batch)
+            if model.optimizer == "adam":
+                model.training.moments = model._moments(run["steps"], arrays)
         again, kept = model._packed()
         same = all(kept.get(name) is array for name, array in arrays.items())
         if repr(again) != repr(header) or not same:
             raise ValueError("it would not be saved so")
         return model
+
+    def _moments(self, steps: Any, arrays: dict[str, NDArray[Any]]) -> Moments:
+        """What Adam remembers, every part checked."""
+        mean = self._fitting(arrays, "training.mean.")
+        square = self._fitting(arrays, "training.square.")
+        if min(float(matrix.min()) for matrix in square) < 0:
+            raise ValueError("training.square holds a negative number")
+        return Moments(_place("steps", steps), mean, square)
 
     def _fitting(self, arrays: dict[str, NDArray[Any]], prefix: str) -> Parameters:
         """Matrices as parameters, if they fit the vocabulary and the settings."""

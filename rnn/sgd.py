@@ -28,6 +28,9 @@ __all__ = [
     "PendingUpdates",
     "Schedule",
     "adam_step",
+    "adam_update",
+    "check_alpha",
+    "check_writable",
     "clip",
     "lanes",
     "learn_online",
@@ -48,7 +51,7 @@ def sgd_step(params: Parameters, gradient: Parameters, alpha: float) -> None:
         ValueError: if params cannot be changed in place, a shape differs, or alpha is
             negative or not finite.
     """
-    alpha = _check_alpha(alpha)
+    alpha = check_alpha(alpha)
     for matrix, slope in _pairs(params, gradient):
         matrix -= alpha * slope
 
@@ -57,7 +60,7 @@ def _pairs(
     params: Parameters, gradient: Parameters
 ) -> list[tuple[NDArray[Any], NDArray[Any]]]:
     """Each matrix with its gradient, of the same shape."""
-    params = _check_writable(params)
+    params = check_writable(params)
     pairs = []
     for name, matrix, slope in zip("UWV", params, gradient, strict=True):
         slope = check_array(f"gradient.{name}", slope, matrix.shape)
@@ -70,14 +73,14 @@ def _pairs(
     return pairs
 
 
-def _check_alpha(alpha: float) -> float:
+def check_alpha(alpha: float) -> float:
     """The learning rate, if it is a finite number, 0 or more; else ValueError."""
     if not 0 <= alpha < math.inf:
         raise ValueError(f"alpha is {alpha}: expected a finite number, 0 or more")
     return float(alpha)
 
 
-def _check_writable(params: Parameters) -> Parameters:
+def check_writable(params: Parameters) -> Parameters:
     """The very arrays of params: finite floats that can be changed in place."""
     checked = check_parameters(params)
     for name, given, array in zip("UWV", params, checked, strict=True):
@@ -144,7 +147,12 @@ class PendingUpdates:
 
     def settle(self) -> None:
         """Add to V all that waits."""
-        self.V += self._errors[: self.count].T @ self._states[: self.count]
+        errors, states = self._errors[: self.count], self._states[: self.count]
+        if self.V.flags.c_contiguous:
+            self.V += errors.T @ states
+        else:  # the same, made in the order in which V lies
+            V_T = self.V.T
+            V_T += states.T @ errors
         self.count = 0
 
 
@@ -236,7 +244,7 @@ def learn_online(
         ValueError: if an argument has the wrong shape, an index is out of range, a
             number is not finite; the message names the argument.
     """
-    U, W, V = params = _check_writable(params)
+    U, W, V = params = check_writable(params)
     words, targets = _check_text(words, targets, len(V))
     ceiling = math.log(len(V)) + 1 if ceiling is None else ceiling
     alpha, tau = _check_rates(alpha, tau, limit, ceiling)
@@ -283,7 +291,7 @@ def _check_rates(
             raise ValueError(f"{name} is {value}: expected a number above 0")
     if not isinstance(tau, Integral) or isinstance(tau, bool) or tau < 0:
         raise ValueError(f"tau is {tau!r}: expected an integer, 0 or more")
-    return _check_alpha(alpha), int(tau)
+    return check_alpha(alpha), int(tau)
 
 
 def _check_memory(memory: Memory | None, params: Parameters) -> Memory:
@@ -342,6 +350,26 @@ def next_schedule(schedule: Schedule, cost: float) -> Schedule:
     return Schedule(alpha / 2 if halving else alpha, min(best, cost), halving)
 
 
+def adam_update(
+    theta: NDArray[Any],
+    g: NDArray[Any],
+    m: NDArray[Any],
+    v: NDArray[Any],
+    n: int,
+    alpha: float,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+    epsilon: float = 1e-8,
+) -> None:
+    """Step n of `adam_step` for one array and its moments, in place, unchecked."""
+    m *= beta1
+    m += (1 - beta1) * g
+    v *= beta2
+    v += (1 - beta2) * g * g
+    scale = np.sqrt(v / (1 - beta2**n)) + epsilon
+    theta -= alpha / (1 - beta1**n) * m / scale
+
+
 class Moments(NamedTuple):
     """What Adam remembers: the number of steps, running means of g and of g^2."""
 
@@ -379,7 +407,7 @@ def adam_step(
         ValueError: if params cannot be changed in place, a shape differs, or a number
             is out of its range.
     """
-    alpha = _check_alpha(alpha)
+    alpha = check_alpha(alpha)
     if not (0 <= beta1 < 1 and 0 <= beta2 < 1 and epsilon > 0):
         raise ValueError(
             f"beta1, beta2, epsilon are {beta1}, {beta2}, {epsilon}: "
@@ -396,12 +424,7 @@ def adam_step(
         )
     n = moments.steps + 1
     for (matrix, g), m, v in zip(pairs, moments.mean, moments.square, strict=True):
-        m *= beta1
-        m += (1 - beta1) * g
-        v *= beta2
-        v += (1 - beta2) * g * g
-        scale = np.sqrt(v / (1 - beta2**n)) + epsilon
-        matrix -= alpha / (1 - beta1**n) * m / scale
+        adam_update(matrix, g, m, v, n, alpha, beta1, beta2, epsilon)
     return moments._replace(steps=n)
 
 

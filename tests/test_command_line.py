@@ -135,6 +135,10 @@ def test_the_options_are_the_arguments_of_the_model(folder, tmp_path, run):
         "--activation": "tanh",
         "--dtype": "float32",
         "--seed": 5,
+        "--batch": 3,
+        "--chunk": 6,
+        "--optimizer": "sgd",
+        "--dropout": 0.1,
     }
     valid = folder / "other.txt"
     command = ("train", folder / "text.txt", "--model", path, "--valid", valid)
@@ -152,6 +156,10 @@ def test_the_options_are_the_arguments_of_the_model(folder, tmp_path, run):
         activation=rnn.tanh,
         dtype=np.float32,
         seed=5,
+        batch=3,
+        chunk=6,
+        optimizer="sgd",
+        dropout=0.1,
     ).fit(folder / "text.txt", valid)
     same.save(tmp_path / "same.npz")
     assert path.read_bytes() == (tmp_path / "same.npz").read_bytes()
@@ -161,12 +169,17 @@ def test_the_options_are_the_arguments_of_the_model(folder, tmp_path, run):
 def test_help_tells_the_defaults(run):
     status, out, err = run("train", "--help")
     assert (status, err) == (0, "")
-    text = " ".join(out.split())
-    model = LanguageModel()
+    text = " ".join(out.partition("options:")[2].split())
+    model, in_chunks = LanguageModel(), LanguageModel(batch=2)
     for option, name, *_ in command_line.SETTINGS:
-        default = getattr(model, name)
-        assert option in text
-        assert f"(default: {'no limit' if default is None else default})" in text
+        found = re.search(rf" {option} [A-Z{{][^(]*\(default: ([^)]*)\)", text)
+        told = found[1].split(", with --batch ")
+        defaults = [getattr(model, name)]
+        if name in ("alpha", "tau", "optimizer"):
+            defaults.append(getattr(in_chunks, name))
+        told[-1] = told[-1].removesuffix(" or for sgd 1")
+        assert told == ["no limit" if x is None else f"{x}" for x in defaults]
+    assert LanguageModel(batch=2, optimizer="sgd").alpha == 1
     assert run("--help")[0] == 0
 
 
@@ -245,6 +258,20 @@ def test_info_tells_what_a_file_holds(folder, run):
         f"epoch  1  alpha 0.1       perplexity: training {np.exp(epoch.train):.2f}, "
         f"validation {np.exp(epoch.valid):.2f}",
     ]
+    assert (status, err) == (0, "")
+
+
+def test_info_tells_how_it_was_learnt_in_chunks(folder, tmp_path, run):
+    path = tmp_path / "m.npz"
+    options = ("--batch", 4, "--dropout", 0.25, "--seed", 7)
+    train(folder / "text.txt", path, *options)
+    _, out, _ = run("info", path)
+    assert out.splitlines()[3:6] == [
+        "learning      alpha 0.01, tau no limit, seed 7",
+        "lanes         4, in chunks of 35 steps, adam, dropout 0.25",
+        "training      1 epochs of 1, can go on, with --resume",
+    ]
+    status, _, err = run("evaluate", path, folder / "other.txt", "--dynamic")
     assert (status, err) == (0, "")
 
 
@@ -384,6 +411,17 @@ def test_several_texts_are_read_one_after_the_other(folder, tmp_path, run):
         ("train text.txt --model m.npz --seed -1", r"seed is -1: expected"),
         ("train text.txt --model m.npz --min-count 0", r"min_count is 0: expected"),
         ("train text.txt --model m.npz --vocab-size 1", r"vocab_size is 1: expected"),
+        ("train text.txt --model m.npz --batch 0", r"batch is 0: expected"),
+        ("train text.txt --model m.npz --batch 2 --chunk 0", r"chunk is 0: expected"),
+        ("train text.txt --model m.npz --batch 99999", r"99999: expected at most \d+,"),
+        ("train text.txt --model m.npz --optimizer adam", r"optimizer is 'adam': exp"),
+        ("train text.txt --model m.npz --optimizer lbfgs", r"invalid choice: 'lbfgs'"),
+        ("train text.txt --model m.npz --dropout 0.1", r"dropout is 0.1: expected"),
+        ("train text.txt --model m.npz --batch 2 --dropout 1", r"dropout is 1.0: exp"),
+        (
+            "train text.txt --model m.npz --batch 2 --alpha 1e9",
+            r"alpha is 1e\+09: lear",
+        ),
         ("train text.txt --model m.npz --dtype int8", r"invalid choice: 'int8'"),
         ("train text.txt --model m.npz --activation f", r"invalid choice: 'f'"),
         ("train text.txt --model m.npz --valid no.txt", r"No such file.*no\.txt"),
@@ -475,10 +513,13 @@ def test_a_rate_that_diverges_leaves_the_best_model(folder, tmp_path, run, monke
     assert status == 2
     assert len(out.splitlines()) == 2
     best = np.exp(min(epoch.valid for epoch in two.history))
-    assert message(err) == (
-        f"alpha is 0.1: learning diverged; {path} holds the best model so far, "
-        f"of validation perplexity {best:.2f}"
+    found = re.fullmatch(
+        r"alpha is 0.1: learning diverged within the first \d+ words of epoch 3; take "
+        r"a smaller alpha; (.*) holds the best model so far, of validation perplexity "
+        r"(.*)",
+        message(err),
     )
+    assert found.groups() == (str(path), f"{best:.2f}")
     model = LanguageModel.load(path)
     assert model.history == two.history
     for found, expected in zip(model.params, two.params, strict=True):
@@ -627,16 +668,26 @@ def test_what_a_text_holds_does_not_rule_the_terminal(tmp_path):
 # Interruptions.
 
 TRAIN = ("--hidden", 3, "--epochs", 4, "--alpha", 0.3)
+IN_CHUNKS = (*TRAIN[:-1], 0.02, "--batch", 20, "--chunk", 40, "--dropout", 0.2)
+
+
+def _uninterrupted(folder, path, options):
+    process = start("train", folder / "long.txt", "--model", path, *options)
+    status, out, err = end(process)
+    assert (status, err) == (0, "")
+    return path.read_bytes(), out.splitlines()[:-1]
 
 
 @pytest.fixture(scope="module")
 def uninterrupted(folder, tmp_path_factory):
     """The bytes of the model, and the lines, of a training without interruption."""
-    path = tmp_path_factory.mktemp("whole") / "m.npz"
-    process = start("train", folder / "long.txt", "--model", path, *TRAIN)
-    status, out, err = end(process)
-    assert (status, err) == (0, "")
-    return path.read_bytes(), out.splitlines()[:-1]
+    return _uninterrupted(folder, tmp_path_factory.mktemp("whole") / "m.npz", TRAIN)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted_chunks(folder, tmp_path_factory):
+    """The same of a training in chunks."""
+    return _uninterrupted(folder, tmp_path_factory.mktemp("whole") / "m.npz", IN_CHUNKS)
 
 
 def interrupt_at(monkeypatch, calls, number=signal.SIGINT, times=1):
@@ -655,10 +706,21 @@ def interrupt_at(monkeypatch, calls, number=signal.SIGINT, times=1):
     monkeypatch.setattr(command_line._Watch, "__call__", called)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    ("number", "options"),
+    [(signal.SIGINT, TRAIN), (signal.SIGTERM, TRAIN), (signal.SIGINT, IN_CHUNKS)],
+)
 def test_an_interrupted_training_goes_on_as_if_it_never_stopped(
-    folder, tmp_path, run, monkeypatch, uninterrupted, number
+    folder,
+    tmp_path,
+    run,
+    monkeypatch,
+    uninterrupted,
+    uninterrupted_chunks,
+    number,
+    options,
 ):
+    whole = uninterrupted if options == TRAIN else uninterrupted_chunks
     path = tmp_path / "m.npz"
     text = (folder / "long.txt", "--model", path)
     rng = np.random.default_rng(number)
@@ -668,8 +730,8 @@ def test_an_interrupted_training_goes_on_as_if_it_never_stopped(
         with monkeypatch.context() as patch:
             # Later than the first: the first comes before Ctrl-C can wait.
             interrupt_at(patch, {int(rng.integers(2, 7))}, number)
-            options = ["--resume"] if count else TRAIN
-            status, out, err = run("train", *text, *options)
+            given = ["--resume"] if count else options
+            status, out, err = run("train", *text, *given)
         lines += out.splitlines()
         if status == 130:
             assert message(err).startswith(
@@ -679,7 +741,7 @@ def test_an_interrupted_training_goes_on_as_if_it_never_stopped(
             assert LanguageModel.load(path).training.position > 0
             count += 1
     assert count >= 3
-    assert (path.read_bytes(), lines[:-1]) == uninterrupted
+    assert (path.read_bytes(), lines[:-1]) == whole
     assert handlers == (
         signal.getsignal(signal.SIGINT),
         signal.getsignal(signal.SIGTERM),
@@ -701,12 +763,14 @@ def test_ctrl_c_in_a_process_of_its_own(folder, tmp_path, uninterrupted):
     assert leftovers(tmp_path) == []
 
 
+@pytest.mark.parametrize("begin", [TRAIN, IN_CHUNKS])
 def test_killed_training_goes_on_from_its_last_checkpoint(
-    folder, tmp_path, uninterrupted
+    folder, tmp_path, uninterrupted, uninterrupted_chunks, begin
 ):
+    whole = uninterrupted if begin == TRAIN else uninterrupted_chunks
     path = tmp_path / "m.npz"
     text = ("train", folder / "long.txt", "--model", path)
-    for options in (TRAIN, ["--resume"]):
+    for options in (begin, ["--resume"]):
         process = start(*text, *options, script=SLOW)
         process.stdout.readline()
         process.kill()
@@ -714,7 +778,7 @@ def test_killed_training_goes_on_from_its_last_checkpoint(
         assert process.returncode == -signal.SIGKILL
         assert LanguageModel.load(path).training is not None
     assert end(start(*text, "--resume"))[0] == 0
-    assert path.read_bytes() == uninterrupted[0]
+    assert path.read_bytes() == whole[0]
 
 
 def test_a_checkpoint_is_saved_when_it_is_time(folder, tmp_path, run, monkeypatch):
@@ -839,6 +903,8 @@ def test_more_epochs_go_on_where_fewer_ended(folder, tmp_path, run, uninterrupte
         ("text.txt", "--dtype float32", r"with dtype = float64"),
         ("text.txt", "--activation relu", r"with activation = sigmoid"),
         ("text.txt", "--epochs -3", r"epochs is -3: expected"),
+        ("text.txt", "--batch 5", r"with batch = 1"),
+        ("text.txt", "--dropout 0.5", r"dropout is 0.5: expected"),
     ],
 )
 def test_another_training_cannot_be_resumed(
@@ -861,6 +927,20 @@ def test_options_as_they_were_can_be_resumed_with(folder, tmp_path, run):
     text = (folder / "text.txt", "--model", path)
     assert run("train", *text, "--resume", *options.split())[0] == 0
     assert len(LanguageModel.load(path).history) == 2
+
+
+def test_options_as_they_were_can_be_resumed_with_in_chunks(folder, tmp_path, run):
+    path = tmp_path / "m.npz"
+    options = ("--batch", 4, "--dropout", 0.5, "--optimizer", "adam")
+    train(folder / "text.txt", path, *options)
+    text = ("train", folder / "text.txt", "--model", path, "--resume", "--epochs", 2)
+    for wrong in (("--dropout", 0.1), ("--optimizer", "sgd"), ("--chunk", 30)):
+        name = wrong[0].removeprefix("--")
+        assert f"m.npz began, with {name} = " in message(run(*text, *wrong)[2])
+    assert "began, with tau = no limit: " in message(run(*text, "--tau", 4)[2])
+    assert run(*text, *options[2:])[0] == 0
+    assert run(*text, "--epochs", 3, *options)[0] == 0
+    assert len(LanguageModel.load(path).history) == 3
 
 
 def test_a_training_that_is_over_cannot_be_resumed(folder, tmp_path, run):

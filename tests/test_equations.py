@@ -398,6 +398,90 @@ def test_lanes_are_equal_parts_of_the_text():
     close(rnn.lanes(text, 3), [[text[b * 2 + t] for b in range(3)] for t in range(2)])
 
 
+@pytest.mark.equation("eq-step-cost")
+def test_a_word_costs_three_products_by_each_matrix():
+    _, W, V = problem()[0]  # U w(t) is a column, picked at no cost
+    assert rnn.step_cost(*V.shape) == 3 * (W.size + V.size)
+
+
+@pytest.mark.equation("eq-columns")
+def test_a_column_is_the_sum_of_the_errors_of_its_word():
+    words = np.array([3, 0, 3, 4, 0, 3])
+    errors = np.random.default_rng(6).normal(size=(6, 2))
+    found, sums = rnn.column_sums(words, errors)
+    assert found.tolist() == [0, 3, 4]
+    for n, total in zip(found, sums, strict=True):
+        close(total, [sum(errors[words == n, j]) for j in range(2)])
+
+
+@pytest.mark.equation("eq-clip-norm")
+def test_a_gradient_is_shortened_to_the_limit():
+    for norm, limit in ((8.0, 5.0), (3.0, 5.0), (5.0, 5.0)):
+        close(rnn.clip_factor(norm, limit), min(1, limit / norm))
+
+
+@pytest.mark.equation("eq-dropout")
+def test_what_is_dropped_is_zero_and_the_rest_is_enlarged():
+    rng, twin = np.random.default_rng(7), np.random.default_rng(7)
+    mask, drawn = rnn.dropout_mask(rng, (4, 5), 0.3), twin.random((4, 5), np.float32)
+    for place in np.ndindex(4, 5):
+        close(mask[place], 0 if drawn[place] < 0.3 else 1 / 0.7)
+    assert 0 < np.count_nonzero(mask) < 20
+
+
+@pytest.mark.equation("eq-tiles")
+def test_tiles_make_the_same_product():
+    rng = np.random.default_rng(8)
+    W, states = rng.normal(size=(6, 6)), rng.normal(size=(3, 6))
+    expected = [
+        [sum(W[j, k] * s[k] for k in range(6)) for j in range(6)] for s in states
+    ]
+    for rows in (3, 50_000, 100_000):  # 1, 2 and 6 tiles
+        close(states @ rnn.Tiles(W, rows), expected)
+
+
+@pytest.mark.equation("eq-small-error", "eq-small-gradient")
+def test_the_output_layer_of_many_rows():
+    params, words, targets, s_init = problem(T=6)
+    states, outputs = forward(params, words, s_init)
+    e_o = np.eye(len(params.V))[targets] - outputs
+    with rnn.workers(1) as pool:
+        layer = rnn.OutputLayer(params.V, 6, pool)
+        costs, sent = layer.forward(states, targets)
+        squares = [task() for task in layer.backward(states, 0.7)]
+    close(
+        costs,
+        [-math.log(y[target]) for y, target in zip(outputs, targets, strict=True)],
+    )
+    close(sent, [[sum(params.V[:, j] * e) for j in range(3)] for e in e_o])
+    expected = -0.7 * sum(np.outer(e, s) for e, s in zip(e_o, states, strict=True))
+    close(layer.gradient, expected)
+    close(sum(squares), (expected**2).sum())
+
+
+@pytest.mark.equation("eq-chunk-step")
+def test_a_chunk_is_a_step_along_the_shortened_mean_over_its_lanes():
+    start, words, targets, s_init = problem(T=8)
+    words, targets, s_init = words.reshape(4, 2), targets.reshape(4, 2), [s_init] * 2
+    gradient, cost = mapped(np.zeros_like, start), 0
+    for b in range(2):
+        states, outputs = forward(start, words[:, b], s_init[b])
+        _, dU, dW = backward(start, words[:, b], targets[:, b], s_init[b], 4)
+        e_o = np.eye(5)[targets[:, b]] - outputs
+        for total, part in zip(gradient, (dU, dW, -e_o.T @ states), strict=True):
+            total += part
+        cost -= sum(math.log(outputs[t, targets[t, b]]) for t in range(4))
+    norm = math.sqrt(sum((matrix**2).sum() for matrix in gradient)) / 2
+    for limit in (norm / 3, 2 * norm):
+        given, c = mapped(np.copy, start), min(1, limit / norm)
+        with rnn.workers(1) as pool:
+            learner = rnn.ChunkLearner(given, 2, 4, pool, limit=limit)
+            learner.state = np.array(s_init)
+            close(learner.learn(words, targets, 0.3), cost)
+        for matrix, old, slope in zip(given, start, gradient, strict=True):
+            close(matrix, old - 0.3 * c / 2 * slope)
+
+
 @pytest.mark.equation("eq-text-loss")
 def test_a_text_costs_what_its_words_cost():
     params, _, text, _ = problem(T=7)
@@ -476,6 +560,50 @@ class TooMuch(rnn.PendingUpdates):
         super().add(1.01 * e, s)
 
 
+class OffTiles(rnn.Tiles):
+    """Tiles whose product is off."""
+
+    def __rmatmul__(self, s):
+        return wrong(super().__rmatmul__(s))
+
+
+class OffBackward(rnn.OutputLayer):
+    """An output layer whose gradient is off."""
+
+    def backward(self, states, scale):
+        return super().backward(states, wrong(scale))
+
+
+class OffCost(rnn.ChunkLearner):
+    """A learner that returns a cost that is off."""
+
+    def learn(self, *given, **named):
+        return wrong(super().learn(*given, **named))
+
+
+def off_forward(i):
+    """An output layer whose costs (i = 0) or errors (i = 1) are off."""
+
+    class OffForward(rnn.OutputLayer):
+        def forward(self, states, targets):
+            given = list(super().forward(states, targets))
+            given[i] = wrong(given[i])
+            return given
+
+    return OffForward
+
+
+def overdoing(i):
+    """A learner that does too much to the i-th matrix."""
+
+    class Overdoing(rnn.ChunkLearner):
+        def learn(self, *given, **named):
+            learn = super().learn
+            return overdone(lambda _: learn(*given, **named), i)(self.params)
+
+    return Overdoing
+
+
 def overdone(function, i):
     """The function, with what it does to the i-th matrix a little too large."""
 
@@ -493,8 +621,8 @@ def wrong_ones(name):
     right = getattr(rnn, name)
     if isinstance(right, rnn.Activation):
         return [Off(right)]
-    if name == "PendingUpdates":
-        return [TooMuch]
+    if name in OFF:
+        return OFF[name]
     changes = [overdone(right, i) for i in range(3)] if name in IN_PLACE else []
     if name == "sgd_step":  # returns nothing
         return changes
@@ -502,6 +630,12 @@ def wrong_ones(name):
 
 
 IN_PLACE = {"sgd_step", "learn_online", "adam_step"}  # they change params
+OFF = {  # classes, in place of which stand others
+    "PendingUpdates": [TooMuch],
+    "Tiles": [OffTiles],
+    "OutputLayer": [off_forward(0), off_forward(1), OffBackward],
+    "ChunkLearner": [OffCost, *map(overdoing, range(3))],
+}
 CASES = [
     (label, name.split(".")[1], test.split("::")[1])
     for label, names in sorted(equations.functions().items())

@@ -120,6 +120,6 @@ def test_the_wheel_needs_little_and_holds_the_package(tmp_path, monkeypatch):
             Parser().parsestr(wheel.read(metadata).decode()).get_all("Requires-Dist")
         )
     needs = [need for need in needs if "extra" not in need]
-    assert needs == ["numpy>=2.0", "pooch>=1.8", "tqdm>=4.66"]
+    assert needs == ["numpy>=2.0", "pooch>=1.8", "threadpoolctl>=3.5", "tqdm>=4.66"]
     package = [*(ROOT / "rnn").glob("*.py"), ROOT / "rnn" / "prose.txt"]
     assert {f"rnn/{path.name}" for path in package} <= set(names)

@@ -3,6 +3,7 @@
 import json
 import math
 import tracemalloc
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +14,16 @@ from hypothesis import strategies as st
 import rnn.language_model as language_model
 from rnn import (
     SMALL_LANGUAGE,
+    ChunkLearner,
     DivergenceError,
+    Dropout,
     LanguageModel,
     Parameters,
     Schedule,
+    entropy,
     generate,
     init_parameters,
+    lanes,
     learn_online,
     loss,
     nearest_words,
@@ -31,6 +36,8 @@ from rnn import (
     tanh,
     text_loss,
     tokenize,
+    unigram_probabilities,
+    workers,
 )
 from rnn._corpora import index_text
 from rnn._files import ModelFileError, read_arrays, write_arrays
@@ -39,6 +46,7 @@ TEXT = sample_text(SMALL_LANGUAGE, np.random.default_rng(0), 500)
 OTHER = sample_text(SMALL_LANGUAGE, np.random.default_rng(1), 60) + "cats meow\n"
 LINES = TEXT.splitlines(keepends=True)
 SMALL = {"hidden_size": 3, "alpha": 0.3}
+CHUNKS = {"hidden_size": 3, "batch": 4, "chunk": 7, "alpha": 0.05}
 
 
 class StopError(Exception):
@@ -62,6 +70,14 @@ def assert_same(found, expected):
     for a, b in zip(found, expected, strict=True):
         np.testing.assert_array_equal(a, b, strict=True)
         assert a.flags.f_contiguous == b.flags.f_contiguous
+
+
+def first_parameters(model):
+    """What training begins with; word by word V lies in columns."""
+    rng = np.random.default_rng(model.seed)
+    params = init_parameters(len(model.vocabulary), 3, rng, model.dtype)
+    order = "F" if model.batch == 1 else "C"
+    return params._replace(V=np.asarray(params.V, order=order))
 
 
 @pytest.fixture(scope="module")
@@ -190,8 +206,7 @@ def test_training_is_a_loop_of_online_learning(settings):
     indices = model.vocabulary.encode(tokenize(TEXT))
     held_out = model.vocabulary.encode(tokenize(OTHER))
     words, targets = stream(indices)
-    rng = np.random.default_rng(model.seed)
-    params = init_parameters(len(model.vocabulary), 3, rng, model.dtype)
+    params = first_parameters(model)
     best, schedule, epochs = params, Schedule(model.alpha), []
     while schedule.alpha > 0:
         params = Parameters(*(matrix.copy("K") for matrix in params))
@@ -339,12 +354,21 @@ def test_integers_of_numpy_are_integers(model, tmp_path):
                 "seed": 0,
                 "min_count": 1,
                 "vocab_size": 2,
+                "batch": 1,
+                "chunk": 1,
             }.items()
             for value in (lowest - 1, 2.5, "3", True, 3.0)
         ),
         *(("alpha", x, "a finite number above 0") for x in (0, -1, math.nan, "1")),
         ("alpha", math.inf, "a finite number above 0"),
-        ("alpha", None, "a finite number above 0"),
+        *(
+            ("dropout", p, "a number from 0 to below 1, and 0 with a batch of 1")
+            for p in (-0.1, 1, 0.1, math.nan, "0.1", None, True)
+        ),
+        *(
+            ("optimizer", name, "sgd, or with a batch above 1 adam")
+            for name in ("adam", "SGD", "", 5, [])
+        ),
         ("activation", "sigmoid", "one of sigmoid, tanh, relu"),
         ("activation", np.tanh, "one of sigmoid, tanh, relu"),
         *(
@@ -372,11 +396,48 @@ def test_a_model_without_text_says_so(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_rate_that_diverges_is_named():
-    model = LanguageModel(3, alpha=1e9)
-    with pytest.raises(DivergenceError, match=r"^alpha is 1e\+09: "):
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [({}, 2000), ({"batch": 4, "chunk": 7, "optimizer": "sgd"}, r"\d+")],
+)
+def test_a_rate_that_diverges_is_named(settings, words, tmp_path):
+    model = LanguageModel(3, alpha=1e9, **settings)
+    with pytest.raises(
+        DivergenceError,
+        match=rf"^alpha is 1e\+09: learning diverged within the first {words} words of "
+        "epoch 1; take a smaller alpha$",
+    ):
         model.fit(TEXT)
     assert model.training is None
+    assert model.history == []
+    # What it began with is left, not what was spoilt.
+    assert_same(model.params, first_parameters(model))
+    model.save(tmp_path / "m.npz")
+    assert_same(LanguageModel.load(tmp_path / "m.npz").params, model.params)
+
+
+@pytest.mark.parametrize("settings", [SMALL, CHUNKS])
+def test_a_later_epoch_that_diverges_leaves_the_best(settings, monkeypatch):
+    learner = "_learn_chunk" if "batch" in settings else "_learn_piece"
+    learn, epochs = getattr(LanguageModel, learner), []
+    best = LanguageModel(**settings, epochs=1).fit(TEXT)
+
+    def diverge(self, run, *arguments):
+        epochs.append(run.position == 0)
+        if sum(epochs) == 2 and run.position:
+            run.params.V[:] = np.nan
+            raise DivergenceError("learning diverged")
+        return learn(self, run, *arguments)
+
+    monkeypatch.setattr(LanguageModel, learner, diverge)
+    model, seen = LanguageModel(**settings), []
+    with pytest.raises(DivergenceError) as caught:
+        model.fit(TEXT, progress=seen.append)
+    words = seen[-1].total if learner == "_learn_piece" else 2 * 4 * 7
+    assert f" within the first {words} words of epoch 2; take" in str(caught.value)
+    assert seen[-1].words < words
+    assert_same(model.params, best.params)
+    assert model.history == best.history
 
 
 def test_reading_a_text_takes_some_bytes_a_token(tmp_path, monkeypatch):
@@ -399,7 +460,246 @@ def test_reading_a_text_takes_some_bytes_a_token(tmp_path, monkeypatch):
     assert (peaks[1] - peaks[0]) / (counts[1] - counts[0]) < 16
 
 
+# In chunks.
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"optimizer": "sgd", "alpha": 0.5, "tau": 2},
+        {"dropout": 0.3, "dtype": np.float32, "activation": tanh, "seed": 2**70},
+        {"optimizer": "sgd", "alpha": 0.1, "activation": relu, "dropout": 0.1},
+        {"chunk": 10**9, "batch": 3},
+    ],
+)
+def test_training_in_chunks_is_a_loop_of_a_learner(settings):
+    settings = {**CHUNKS, "epochs": 4, **settings}
+    seen = []
+    model = LanguageModel(**settings).fit(TEXT, OTHER, progress=seen.append)
+    B, p = model.batch, model.dropout
+
+    indices = model.vocabulary.encode(tokenize(TEXT))
+    held_out = model.vocabulary.encode(tokenize(OTHER))
+    words, targets = (lanes(part, B) for part in stream(indices))
+    L = len(words)
+    assert 0 < len(indices) - L * B < B  # words are left out
+    params = first_parameters(model)
+    best, moments, schedule, epochs = params, None, Schedule(model.alpha), []
+    with workers() as pool:
+        while schedule.alpha > 0 and len(epochs) < model.epochs:
+            params = Parameters(*(matrix.copy("K") for matrix in params))
+            learner = ChunkLearner(
+                params, B, min(model.chunk, L), pool, model.activation, model.tau,
+                dropout=Dropout(p, p), adam=model.optimizer == "adam",
+            )  # fmt: skip
+            learner.moments, train = moments or learner.moments, 0.0
+            for first in range(0, L, model.chunk):
+                chunk = slice(first, first + model.chunk)
+                rng = np.random.default_rng([model.seed, len(epochs), first])
+                train += learner.learn(
+                    words[chunk], targets[chunk], schedule.alpha, rng
+                )
+            moments = learner.moments
+            valid = text_loss(params, held_out, model.activation) / len(held_out)
+            epochs.append((schedule.alpha, train / (L * B), valid))
+            if valid < schedule.best:
+                best = params
+            params = best
+            schedule = next_schedule(schedule, valid)
+
+    assert model.history == epochs
+    assert_same(model.params, best)
+    assert model.params.U.dtype == model.dtype
+    # Between two chunks it tells how far it is.
+    assert len(seen) == len(epochs) * math.ceil(L / model.chunk)
+    assert [found.words for found in seen if found.epoch == 1] == [
+        min(first + model.chunk, L) * B for first in range(0, L, model.chunk)
+    ]
+    for found in seen:
+        assert (found.total, found.alpha) == (L * B, epochs[found.epoch - 1][0])
+        if found.words == found.total:
+            assert found.nats == epochs[found.epoch - 1][1]
+
+
+def test_chunks_go_back_to_the_best():
+    model = LanguageModel(3, batch=4, chunk=7, alpha=1.0, epochs=3).fit(TEXT, OTHER)
+    costs = [epoch.valid for epoch in model.history]
+    best = costs.index(min(costs))
+    assert best < len(costs) - 1  # a later epoch made it worse
+    indices = model.vocabulary.encode(tokenize(OTHER))
+    assert text_loss(model.params, indices) / len(indices) == costs[best]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_bytes_do_not_depend_on_the_threads(tmp_path, monkeypatch, dtype):
+    settings = {"batch": 5, "chunk": 20, "dropout": 0.2, "dtype": dtype, "epochs": 2}
+    files = []
+    for count in (1, 2, 3, None):
+        monkeypatch.setattr(language_model, "workers", partial(workers, count))
+        model = LanguageModel(30, **settings, seed=1).fit(TEXT)
+        model.save(tmp_path / "m.npz")
+        files.append((tmp_path / "m.npz").read_bytes())
+    assert files.count(files[0]) == 4
+    LanguageModel(30, **settings, seed=2).fit(TEXT).save(tmp_path / "m.npz")
+    assert (tmp_path / "m.npz").read_bytes() != files[0]
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_a_model_learns_in_chunks(optimizer):
+    model = LanguageModel(10, batch=4, chunk=10, optimizer=optimizer, epochs=12)
+    model.fit(TEXT, OTHER)
+    indices = model.vocabulary.encode(tokenize(OTHER))
+    own = unigram_probabilities(indices, len(model.vocabulary))  # none does better
+    assert model.perplexity(OTHER) < 0.7 * perplexity(entropy(own))
+
+
+@pytest.mark.parametrize(
+    ("settings", "resolved"),
+    [
+        ({}, ("sgd", 0.1, 4)),
+        ({"optimizer": "sgd"}, ("sgd", 0.1, 4)),
+        ({"batch": 2}, ("adam", 0.01, None)),
+        ({"batch": 2, "optimizer": "adam"}, ("adam", 0.01, None)),
+        ({"batch": 2, "optimizer": "sgd"}, ("sgd", 1.0, None)),
+        ({"batch": 2, "tau": 5, "alpha": 0.2}, ("adam", 0.2, 5)),
+    ],
+)
+def test_what_is_not_given_depends_on_the_batch(settings, resolved):
+    model = LanguageModel(**settings)
+    assert (model.optimizer, model.alpha, model.tau) == resolved
+    assert model.chunk == 35
+    assert model.dropout == 0.0
+
+
+@pytest.mark.parametrize("p", [1, 1.5, -0.1, math.nan, "0.1", None, True])
+def test_dropout_out_of_range_is_named(p):
+    with pytest.raises(ValueError, match=r"^dropout is .*: expected a number from 0"):
+        LanguageModel(batch=2, dropout=p)
+    assert LanguageModel(batch=2, dropout=np.float32(0.5)).dropout == 0.5
+
+
+def test_a_text_must_have_a_word_for_each_lane(copied):
+    before = copied.evaluate(OTHER)
+    for words in (3, 4):
+        model = LanguageModel(2, batch=4, chunk=1, epochs=2, min_count=1)
+        text = " ".join(["dogs"] * (words - 1))  # and `</s>`
+        if words == 4:
+            assert len(model.fit(text).history) == 2
+        else:
+            with pytest.raises(
+                ValueError,
+                match=r"^batch is 4: expected at most 3, as the text has so many words;"
+                " take a smaller batch or a longer text$",
+            ):
+                model.fit(text)
+            assert model.vocabulary is None
+    copied.batch = 10**6
+    with pytest.raises(ValueError, match=r"^batch is 1000000: expected at most"):
+        copied.fit(TEXT)
+    assert copied.evaluate(OTHER) == before
+
+
+def test_memory_is_taken_for_no_chunk_longer_than_the_text():
+    tracemalloc.start()
+    try:
+        LanguageModel(2, batch=2, chunk=10**9, epochs=1).fit(OTHER)
+        assert tracemalloc.get_traced_memory()[1] < 5e6
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("alpha", [None, 0.02])
+def test_a_model_of_chunks_goes_on_learning_word_by_word(alpha):
+    model = LanguageModel(**CHUNKS, epochs=1, tau=1).fit(TEXT)
+    found = model.evaluate(OTHER, dynamic=True, alpha=alpha)
+    params = Parameters(*(matrix.copy("K") for matrix in model.params))
+    words, targets = stream(model.vocabulary.encode(tokenize(OTHER)))
+    costs, _ = learn_online(params, words, targets, alpha or 0.1, 4)
+    assert found.nats == pytest.approx(costs.mean(), rel=1e-12)
+
+
 # Resuming.
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"optimizer": "sgd", "alpha": 0.5, "tau": 2},
+        {"dropout": 0.3, "chunk": 5},
+        {"optimizer": "sgd", "dropout": 0.2, "dtype": np.float32},
+        {"alpha": 0.6},  # some epochs make it worse
+    ],
+)
+def test_a_training_in_chunks_goes_on_as_if_it_never_stopped(tmp_path, settings):
+    settings = {**CHUNKS, "epochs": 5, **settings}
+    text = "".join(LINES[:150])
+    LanguageModel(**settings).fit(text).save(tmp_path / "whole.npz")
+
+    rng = np.random.default_rng(0)
+    model, path = LanguageModel(**settings), tmp_path / "stopped.npz"
+    fit, positions = model.fit, []
+    while True:
+        try:
+            fit(text, progress=stop_after(rng.integers(1, 25)))
+            break
+        except StopError:
+            positions.append(model.training.position)
+            model.save(path)
+            before = path.read_bytes()
+            model = LanguageModel.load(path)
+            model.save(path)
+            assert path.read_bytes() == before
+            fit = partial(model.fit, resume=True)
+    assert len(set(positions)) > 5
+    model.save(path)
+    assert path.read_bytes() == (tmp_path / "whole.npz").read_bytes()
+
+
+@pytest.mark.parametrize("settings", [CHUNKS, {**CHUNKS, "dropout": 0.2}, SMALL])
+def test_two_stops_leave_what_one_leaves(tmp_path, monkeypatch, settings):
+    monkeypatch.setattr(language_model, "_piece_length", lambda params: 112)
+    files = []
+    for stops in ([5], [2, 3], [1, 1, 3]):
+        model = LanguageModel(**settings)
+        for at in stops:
+            begun = model.training is not None
+            with pytest.raises(StopError):
+                model.fit(TEXT, resume=begun, progress=stop_after(at))
+            model.save(tmp_path / "m.npz")
+            model = LanguageModel.load(tmp_path / "m.npz")
+        files.append((tmp_path / "m.npz").read_bytes())
+    assert model.history == []  # in the midst of the first epoch
+    assert files.count(files[0]) == 3
+
+
+@pytest.mark.parametrize("settings", [{}, {"optimizer": "sgd", "dropout": 0.2}])
+def test_a_training_in_chunks_goes_on_without_a_file_between(settings):
+    whole = LanguageModel(**{**CHUNKS, **settings}, epochs=3).fit(TEXT)
+    model = LanguageModel(**{**CHUNKS, **settings}, epochs=3)
+    with pytest.raises(StopError):
+        model.fit(TEXT, progress=stop_after(100))
+    model.fit(TEXT, resume=True)
+    assert model.history == whole.history
+    assert_same(model.params, whole.params)
+
+
+@pytest.mark.parametrize("settings", [{}, {"optimizer": "sgd"}])
+def test_a_training_that_has_not_begun_can_be_resumed(tmp_path, monkeypatch, settings):
+    settings = {**CHUNKS, **settings, "epochs": 1}
+    model = LanguageModel(**settings)
+    with monkeypatch.context() as patch:
+
+        def stop(*arguments):
+            raise KeyboardInterrupt
+
+        patch.setattr(LanguageModel, "_learner", stop)
+        with pytest.raises(KeyboardInterrupt):
+            model.fit(TEXT)
+    model.save(tmp_path / "m.npz")
+    found = LanguageModel.load(tmp_path / "m.npz").fit(TEXT, resume=True)
+    assert_same(found.params, LanguageModel(**settings).fit(TEXT).params)
 
 
 @pytest.mark.parametrize("calls", [1, 2, 3, 4, 6])
@@ -456,12 +756,16 @@ def test_a_resumed_training_must_be_the_same(copied, model):
         copied.fit(TEXT, OTHER, resume=True)
 
 
-def test_a_training_stopped_within_a_piece_cannot_be_resumed(monkeypatch, tmp_path):
+@pytest.mark.parametrize("settings", [SMALL, CHUNKS])
+def test_a_training_stopped_within_a_piece_cannot_be_resumed(
+    monkeypatch, tmp_path, settings
+):
     def stop(*arguments, **more):
         raise KeyboardInterrupt
 
-    model = LanguageModel(**SMALL)
+    model = LanguageModel(**settings)
     monkeypatch.setattr(language_model, "learn_online", stop)
+    monkeypatch.setattr(ChunkLearner, "learn", stop)
     with pytest.raises(KeyboardInterrupt):
         model.fit(TEXT)
     model.save(tmp_path / "m.npz")
@@ -471,14 +775,21 @@ def test_a_training_stopped_within_a_piece_cannot_be_resumed(monkeypatch, tmp_pa
 # Files.
 
 
+@pytest.mark.parametrize(
+    "in_chunks",
+    [
+        {},
+        {"batch": 4, "chunk": 9, "optimizer": "sgd", "dropout": 0.25},
+        {"batch": 3, "tau": None},
+    ],
+)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("activation", [tanh, relu])
-def test_a_saved_model_comes_back(tmp_path, dtype, activation):
+def test_a_saved_model_comes_back(tmp_path, dtype, activation, in_chunks):
     path = tmp_path / "m.npz"
-    model = LanguageModel(
-        4, tau=2, alpha=0.05, epochs=2, seed=3, min_count=1, vocab_size=8,
-        activation=activation, dtype=dtype,
-    ).fit(TEXT)  # fmt: skip
+    settings = {"tau": 2, "alpha": 0.05, "epochs": 2, "seed": 3, "min_count": 1}
+    settings |= {"vocab_size": 8, "activation": activation, "dtype": dtype}
+    model = LanguageModel(4, **{**settings, **in_chunks}).fit(TEXT)
     model.save(path)
     found = LanguageModel.load(path)
     for name in language_model._SETTINGS:
@@ -502,6 +813,19 @@ def content(tmp_path_factory):
     model = LanguageModel(**SMALL, epochs=4)
     with pytest.raises(StopError):
         model.fit(TEXT, OTHER, progress=stop_after(4))
+    assert len(model.history) == 1
+    assert model.training.position > 0
+    model.save(path)
+    return read_arrays(path)
+
+
+@pytest.fixture(scope="module", params=["sgd", "adam"])
+def chunk_content(request, tmp_path_factory):
+    """The header and arrays of a model in the midst of its training in chunks."""
+    path = tmp_path_factory.mktemp("model") / "m.npz"
+    model = LanguageModel(**CHUNKS, epochs=4, dropout=0.1, optimizer=request.param)
+    with pytest.raises(StopError):
+        model.fit("".join(LINES[:100]), OTHER, progress=stop_after(30))
     assert len(model.history) == 1
     assert model.training.position > 0
     model.save(path)
@@ -554,6 +878,10 @@ WRONG_VALUES = {
     ("settings", "characters"): ["no", 0, None, []],
     ("settings", "activation"): ["softmax", None, 3, ["tanh"], {}],
     ("settings", "dtype"): ["float32", "f8", "object", None, {}, ["f8"], "f8,f8", 8],
+    ("settings", "batch"): [DELETE, 0, 2, 1.0, True, None, 10**30],
+    ("settings", "chunk"): [DELETE, 0, 35.0, None, "35"],
+    ("settings", "optimizer"): [DELETE, None, "adam", "", 1],
+    ("settings", "dropout"): [DELETE, 0, 0.1, None, False, "0"],
     ("settings", "more"): [1],
     ("settings", "self"): [1],
     ("vocabulary",): [
@@ -588,9 +916,10 @@ WRONG_VALUES = {
     ("training", "best"): [DELETE, -1.0, "1", []],
     ("training", "halving"): [DELETE, None, 0, "no"],
     ("training", "texts"): [DELETE, 5, None],
-    ("training", "position"): [DELETE, -1, 2.0, "3", None, True],
+    ("training", "position"): [DELETE, -1, 0, 2.0, "3", None, True],
     ("training", "cost"): [DELETE, -1.0, None, "x"],
     ("training", "recent"): [DELETE, -1.0, None, "x", []],
+    ("training", "steps"): [0, None],
     ("training", "more"): [1],
     ("more",): [1, None],
 }
@@ -603,6 +932,68 @@ WRONG_VALUES = {
 def test_a_header_of_no_model_is_refused(scratch, content, keys, value):
     header, arrays = content
     refusal(scratch, changed(header, keys, value), arrays)
+
+
+WRONG_IN_CHUNKS = {
+    ("settings", "batch"): [DELETE, 0, 1, 2, 8, 4.0, None, 10**30],
+    ("settings", "chunk"): [DELETE, 0, 7.0, None],
+    ("settings", "optimizer"): [DELETE, None, "", 1],
+    ("settings", "dropout"): [DELETE, 1.0, -0.1, None, False, "0.1"],
+    ("settings", "tau"): [DELETE, -1, "no limit", 2.0],
+    ("settings", "alpha"): [DELETE, None, 0.0, 1],
+    ("training", "position"): [DELETE, 0, -4, 1, 4.0, None],
+    ("training", "recent"): [DELETE, -1.0, None, "x"],
+}
+
+
+@pytest.mark.parametrize(
+    ("keys", "value"),
+    [(keys, value) for keys, values in WRONG_IN_CHUNKS.items() for value in values],
+)
+def test_a_header_of_no_model_of_chunks_is_refused(scratch, chunk_content, keys, value):
+    header, arrays = chunk_content
+    refusal(scratch, changed(header, keys, value), arrays)
+
+
+def test_the_steps_of_adam_are_kept_with_adam_only(scratch, chunk_content):
+    header, arrays = chunk_content
+    optimizer = header["settings"]["optimizer"]
+    for value in (DELETE, -1, 2.0, None, "3", True, 10**400):
+        if optimizer == "adam" or value is not DELETE:
+            refusal(scratch, changed(header, ("training", "steps"), value), arrays)
+    other = {"sgd": "adam", "adam": "sgd"}[optimizer]
+    refusal(scratch, changed(header, ("settings", "optimizer"), other), arrays)
+
+
+def test_arrays_of_no_model_of_chunks_are_refused(scratch, chunk_content):
+    header, arrays = chunk_content
+    write_arrays(scratch, header, arrays)
+    assert LanguageModel.load(scratch).training.lanes
+    moments = [
+        f"training.{mean}.{name}" for mean in ("mean", "square") for name in "UWV"
+    ]
+    if header["settings"]["optimizer"] == "sgd":
+        assert not set(moments) & set(arrays)
+        refusal(scratch, header, arrays | {moments[0]: arrays["U"]})
+        moments = []
+    refusal(scratch, header, arrays | {"training.words": np.arange(3)})
+    changes = {
+        "NaN": lambda a: _with(a, (0, 0), np.nan),
+        "fewer": lambda a: a[:-1],
+        "narrower": lambda a: a[:, :-1],
+        "more axes": lambda a: a[None],
+        "none": lambda a: a[:0],
+        "a number": lambda a: np.array(a[0, 0]),
+        "float32": lambda a: a.astype(np.float32),
+        "integers": lambda a: a.astype(np.int64),
+    }
+    for name in ("training.states", *moments):
+        refusal(scratch, header, {k: v for k, v in arrays.items() if k != name})
+        for change in changes.values():
+            refusal(scratch, header, arrays | {name: change(arrays[name])})
+    for name in moments[3:]:
+        negative = _with(arrays[name], (0, 0), -1e-9)
+        assert "negative" in refusal(scratch, header, arrays | {name: negative})
 
 
 def _replaced(name, value):
@@ -706,8 +1097,8 @@ def places(tree, keys=()):
 
 @settings(max_examples=200)
 @given(st.data())
-def test_any_header_is_a_model_or_refused(scratch, content, data):
-    header, arrays = content
+def test_any_header_is_a_model_or_refused(scratch, content, chunk_content, data):
+    header, arrays = data.draw(st.sampled_from([content, chunk_content]))
     for _ in range(data.draw(st.integers(1, 3))):
         found = list(places(header))
         if found:

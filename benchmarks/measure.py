@@ -1,0 +1,163 @@
+"""How the benchmarks measure: ways of doing the same, in turn, medians over rounds."""
+
+import ctypes
+import gc
+import os
+import platform
+import time
+import tracemalloc
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import date
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from threadpoolctl import ThreadpoolController
+
+CORES = os.cpu_count() or 1
+#: A thread of BLAS or OpenMP without work spins for some 25 ms before it sleeps, and
+#: takes a core from whatever is measured meanwhile.
+PAUSE = 0.1
+
+_CONTROLLER = ThreadpoolController()
+
+
+@contextmanager
+def blas_threads(count: int) -> Iterator[None]:
+    """So many threads for each product of NumPy."""
+    with _CONTROLLER.limit(limits=count, user_api="blas"):
+        yield
+
+
+def timed(function: Callable[[], Any], threads: int = 1) -> float:
+    """The seconds of one call, after a pause; its products take so many threads."""
+    with blas_threads(threads):
+        time.sleep(PAUSE)
+        start = time.perf_counter()
+        function()
+        return time.perf_counter() - start
+
+
+def in_turn(
+    ways: Mapping[str, Callable[[], Any]],
+    rounds: int = 9,
+    threads: dict[str, int] | None = None,
+) -> dict[str, float]:
+    """Median seconds of each way, measured in turn; the first round does not count.
+
+    Args:
+        ways: functions by name.
+        rounds: how often each is measured.
+        threads: how many each product of NumPy takes in these ways; else 1.
+    """
+    threads = threads or {}
+    times: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(rounds + 1):
+        for name, way in ways.items():
+            times[name].append(timed(way, threads.get(name, 1)))
+    return {name: median(seconds[1:]) for name, seconds in times.items()}
+
+
+class Load:
+    """While it lasts: the share of the processor that others took, where Linux tells.
+
+    Attributes:
+        others: from 0 to 1; None where it can't be told.
+    """
+
+    others: float | None = None
+
+    def __enter__(self) -> "Load":
+        self._begin = self._seconds()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._begin:
+            busy, own, clock = np.subtract(self._seconds(), self._begin)
+            self.others = float((busy - own) / (clock * CORES))
+
+    @staticmethod
+    def _seconds() -> tuple[float, ...]:
+        """Of all processes, and of this one with its children; and of the clock."""
+        stat = Path("/proc/stat")
+        if not stat.exists():
+            return ()
+        ticks = [int(field) for field in stat.read_text().split("\n")[0].split()[1:9]]
+        idle = ticks[3] + ticks[4]
+        own = sum(os.times()[:4])
+        return (sum(ticks) - idle) / os.sysconf("SC_CLK_TCK"), own, time.monotonic()
+
+
+def keep_memory() -> None:
+    """Have malloc keep what is freed: the system need not clear pages again.
+
+    PyTorch asks for its large arrays anew in every step. Only glibc has this setting.
+    """
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "mallopt"):
+        m_trim_threshold, m_mmap_threshold = -1, -3
+        libc.mallopt(m_mmap_threshold, 2**30)
+        libc.mallopt(m_trim_threshold, 2**31 - 1)
+
+
+def peak(function: Callable[[], Any]) -> int:
+    """The most bytes that a call held at a time."""
+    gc.collect()
+    tracemalloc.start()
+    try:
+        function()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def exponent(sizes: Sequence[int], figures: Sequence[float]) -> float:
+    """The b of figure = a size^b, fitted to the logarithms."""
+    return float(np.polyfit(np.log(sizes), np.log(figures), 1)[0])
+
+
+def farthest(measured: Sequence[float], counted: Sequence[int]) -> tuple[float, float]:
+    """The constant c of measured = c counted, and by how much the line errs at most.
+
+    c is the one for which the largest error of c counted / measured, either way, is
+    least.
+    """
+    ratios = np.array(measured) / np.array(counted)
+    c = float(np.sqrt(ratios.max() * ratios.min()))
+    return c, float(ratios.max() / c - 1)
+
+
+def zipf_words(
+    vocab_size: int, shape: tuple[int, ...], rng: np.random.Generator
+) -> NDArray[np.int64]:
+    """Words of a law like that of texts: the n-th has a probability of about 1 / n."""
+    weights = 1 / np.arange(1, vocab_size + 1)
+    return rng.choice(vocab_size, shape, p=weights / weights.sum())
+
+
+def version(module: str) -> str | None:
+    """The version of an installed module; None without it."""
+    try:
+        return str(__import__(module).__version__)
+    except ImportError:
+        return None
+
+
+def machine() -> dict[str, Any]:
+    """What the figures depend on: the processor and the versions; the date."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    names = [line.split(": ", 1)[1] for line in lines if line.startswith("model name")]
+    blas = [x for x in _CONTROLLER.info() if x["user_api"] == "blas"]
+    return {
+        "processor": names[0] if names else platform.processor() or platform.machine(),
+        "cores": CORES,
+        "Python": platform.python_version(),
+        "NumPy": np.__version__,
+        "BLAS": ", ".join(f"{x['internal_api']} {x['version']}" for x in blas),
+        "PyTorch": version("torch"),
+        "date": date.today().isoformat(),
+    }

@@ -1,0 +1,580 @@
+"""Many sequences at once.
+
+Exported from book/12_minibatch.ipynb. Edit that chapter, then run `make export`.
+"""
+
+import math
+import os
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from functools import partial
+from itertools import pairwise
+from numbers import Integral
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+from threadpoolctl import threadpool_limits
+
+from .bptt import send_back, truncated_error
+from .cross_entropy import check_targets
+from .hidden_state import (
+    Activation,
+    Parameters,
+    recurrence,
+    sigmoid,
+)
+from .sgd import DivergenceError, Moments, adam_update, check_alpha, check_writable
+from .words import check_indices
+
+__all__ = [
+    "ChunkGradient",
+    "ChunkLearner",
+    "Dropout",
+    "OutputLayer",
+    "Stripe",
+    "Tiles",
+    "clip_factor",
+    "column_sums",
+    "dropout_mask",
+    "step_cost",
+    "workers",
+]
+
+
+def step_cost(vocab_size: int, hidden_size: int) -> int:
+    """3 H (N + H) multiplications a word, :eq:`eq-step-cost`, for forward and back.
+
+    Args:
+        vocab_size: N.
+        hidden_size: H.
+    """
+    return 3 * hidden_size * (vocab_size + hidden_size)
+
+
+@contextmanager
+def workers(count: int | None = None) -> Iterator[ThreadPoolExecutor]:
+    """Threads that share the work, while each makes its products by itself.
+
+    What they compute does not depend on how many they are, to the last bit.
+
+    Args:
+        count: how many; None for as many as there are processors.
+
+    Raises:
+        ValueError: if count is less than 1.
+    """
+    count = (os.cpu_count() or 1) if count is None else count
+    if count < 1:
+        raise ValueError(f"count is {count}: expected 1 or more, or None")
+    with threadpool_limits(1, "blas"), ThreadPoolExecutor(count) as pool:
+        yield pool
+
+
+def _all(pool: ThreadPoolExecutor, tasks: Iterable[Callable[[], Any]]) -> list[Any]:
+    """What the tasks return, in their order."""
+    futures = [pool.submit(task) for task in tasks]
+    wait(futures)  # so that none still writes when the error of another is raised
+    return [future.result() for future in futures]
+
+
+class Tiles:
+    """W^T for few rows, :eq:`eq-tiles`: `s @ Tiles(W, rows)` is `s @ W.T`.
+
+    Args:
+        W: a square matrix, shape (H, H); not copied.
+        rows: how many rows the left factors have, at most.
+    """
+
+    __array_ufunc__ = None  # NumPy leaves the product to __rmatmul__
+
+    def __init__(self, W: NDArray[Any], rows: int) -> None:
+        H = len(W)
+        fitting = (k for k in range(1, 33) if H % k == 0 and rows * H * H <= k * 10**6)
+        bands = next(fitting, 1)
+        self._tiles = W.reshape(bands, H // bands, H).transpose(0, 2, 1)
+
+    def __rmatmul__(self, s: NDArray[Any]) -> NDArray[Any]:
+        products: NDArray[Any] = s @ self._tiles  # (bands, rows, H // bands)
+        return products.swapaxes(0, 1).reshape(s.shape)
+
+
+class Stripe:
+    """The exponentials of some columns of the logits, and what is made from them.
+
+    Args:
+        V: the rows of V that make these columns, some words' own.
+        gradient: where their gradient shall stand, the same shape.
+        first: the index of the first of these words.
+        rows: the most rows that states will have.
+    """
+
+    def __init__(
+        self, V: NDArray[Any], gradient: NDArray[Any], first: int, rows: int
+    ) -> None:
+        self.V, self.gradient, self.first = V, gradient, first
+        self._exponentials = np.empty((rows, len(V)), V.dtype)
+        self._product = np.empty((rows, V.shape[1]), V.dtype)
+        self._ones = np.ones(len(V), V.dtype)
+        half = (len(V) + 1) // 2
+        self.halves = slice(half), slice(half, len(V))
+
+    def leaders(self, states: NDArray[Any]) -> NDArray[Any]:
+        """The largest logit of each row, among these columns."""
+        z = np.matmul(states, self.V.T, out=self._exponentials[: len(states)])
+        largest: NDArray[Any] = z.max(axis=1)
+        return largest
+
+    def forward(
+        self, states: NDArray[Any], shift: NDArray[Any] | None = None
+    ) -> tuple[NDArray[Any], NDArray[Any]]:
+        """The sums of each row of X = exp(S V^T - shift), and the product X V."""
+        rows = slice(len(states))
+        with np.errstate(over="ignore", invalid="ignore"):  # the sums will tell
+            X = np.matmul(states, self.V.T, out=self._exponentials[rows])
+            if shift is not None:
+                X -= shift[:, np.newaxis]
+            np.exp(X, out=X)
+            return X @ self._ones, np.matmul(X, self.V, out=self._product[rows])
+
+    def subtract(self, targets: NDArray[Any], n: NDArray[Any]) -> None:
+        """X - diag(n) D: the row's sum taken off where its target stands."""
+        columns = targets - self.first
+        (rows,) = np.nonzero((columns >= 0) & (columns < len(self.V)))
+        self._exponentials[rows, columns[rows]] -= n[rows]
+
+    def backward(self, half: slice, small: NDArray[Any]) -> float:
+        """Half of the gradient, (X - diag(n) D)^T small; the sum of its squares."""
+        X = self._exponentials[: len(small), half]
+        part = np.matmul(X.T, small, out=self.gradient[half]).reshape(-1)
+        return float(part @ part)
+
+
+#: Into how many stripes the words are cut, several for each processor.
+_STRIPES = 8
+
+
+class OutputLayer:
+    """Costs, V^T e_o and dE/dV of many rows at once, y never stored:
+    :eq:`eq-small-error` and :eq:`eq-small-gradient`, stripe by stripe.
+
+    Args:
+        V: output weights, shape (N, H), C order.
+        rows: the most rows that states will have.
+        pool: the threads that share the work, see `workers`.
+
+    Attributes:
+        gradient: where dE/dV is left, shape (N, H).
+    """
+
+    def __init__(self, V: NDArray[Any], rows: int, pool: ThreadPoolExecutor) -> None:
+        self.V, self.gradient, self._pool = V, np.empty_like(V), pool
+        edges = np.linspace(0, len(V), min(_STRIPES, len(V)) + 1).astype(int).tolist()
+        self.stripes = [
+            Stripe(V[a:b], self.gradient[a:b], a, rows) for a, b in pairwise(edges)
+        ]
+        self._n = self._targets = np.empty(0)
+
+    def forward(
+        self, states: NDArray[Any], targets: NDArray[Any]
+    ) -> tuple[NDArray[Any], NDArray[Any]]:
+        """What each row costs, in nats, and V^T e_o for each.
+
+        A cost has an error of about one rounding of its logit, however small the cost.
+
+        Args:
+            states: shape (R, H), R at most rows.
+            targets: indices of the words that follow, shape (R,).
+
+        Returns:
+            The costs, shape (R,), and the errors sent back, shape (R, H).
+        """
+        V_d = self.V[targets]
+        costs = -np.einsum("rj,rj->r", V_d, states)
+        n, products = self._sums(states, None)
+        if not self._is_safe(n):
+            tasks = (partial(part.leaders, states) for part in self.stripes)
+            leaders = np.max(_all(self._pool, tasks), axis=0)
+            n, products = self._sums(states, leaders)
+            costs += leaders
+        self._n, self._targets = n, targets
+
+        def sent_back(rows: slice) -> NDArray[Any]:
+            mean_rows = sum(product[rows] for product in products)
+            mean_rows /= n[rows, np.newaxis]
+            sent: NDArray[Any] = np.subtract(V_d[rows], mean_rows, out=mean_rows)
+            return sent
+
+        half = len(states) // 2
+        parts = (partial(sent_back, rows) for rows in (slice(half), slice(half, None)))
+        return costs + np.log(n), np.concatenate(_all(self._pool, parts))
+
+    def _sums(
+        self, states: NDArray[Any], shift: NDArray[Any] | None
+    ) -> tuple[NDArray[Any], list[NDArray[Any]]]:
+        """n, the sums of the exponentials of each row; the products of each stripe."""
+        tasks = (partial(part.forward, states, shift) for part in self.stripes)
+        sums, products = zip(*_all(self._pool, tasks), strict=True)
+        return np.sum(sums, axis=0), list(products)
+
+    def _is_safe(self, n: NDArray[Any]) -> bool:
+        """Whether nothing overflowed, and what underflowed does not count."""
+        range_ = np.finfo(n.dtype)
+        return bool(((n > range_.tiny**0.5) & (n < range_.max**0.5)).all())
+
+    def backward(self, states: NDArray[Any], scale: float) -> list[Callable[[], float]]:
+        """Tasks that make scale times dE/dV; each returns the sum of its squares.
+
+        To be called once after each `forward`, whose exponentials it changes.
+
+        Args:
+            states: those that `forward` was given.
+            scale: what the gradient is multiplied by.
+        """
+        for part in self.stripes:
+            part.subtract(self._targets, self._n)
+        small = states * (scale / self._n)[:, np.newaxis]
+        return [
+            partial(part.backward, half, small)
+            for part in self.stripes
+            for half in part.halves
+        ]
+
+
+def column_sums(
+    words: NDArray[Any], errors: NDArray[Any]
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """sum of errors(r) over the rows r with w(r) = m, :eq:`eq-columns`.
+
+    Args:
+        words: a word index for each row, shape (R,).
+        errors: shape (R, H).
+
+    Returns:
+        The words that occur, ascending, shape (K,); the sum for each, shape (K, H).
+    """
+    order = np.argsort(words, kind="stable")
+    found, starts = np.unique(words[order], return_index=True)
+    return found, np.add.reduceat(errors[order], starts, axis=0)
+
+
+def clip_factor(norm: float, limit: float) -> float:
+    """min(1, limit / norm), :eq:`eq-clip-norm`: what a gradient is multiplied by."""
+    return limit / norm if norm > limit else 1.0
+
+
+def dropout_mask(
+    rng: np.random.Generator,
+    shape: tuple[int, ...],
+    p: float,
+    dtype: DTypeLike = np.float64,
+) -> NDArray[Any]:
+    """0 with probability p, else 1 / (1 - p), :eq:`eq-dropout`, for each element.
+
+    Args:
+        rng: where the randomness comes from.
+        shape: shape of the mask.
+        p: how many are dropped on average, from 0 to below 1.
+        dtype: float type of the mask.
+
+    Raises:
+        ValueError: if p is out of its range.
+    """
+    if not 0 <= p < 1:
+        raise ValueError(f"p is {p}: expected a number from 0 to below 1")
+    kept = rng.random(shape, np.float32) >= p
+    mask: NDArray[Any] = kept * np.asarray(1 / (1 - p), dtype)
+    return mask
+
+
+class ChunkGradient(NamedTuple):
+    """The gradient of a chunk; only columns of dE/dU that are not zero.
+
+    Attributes:
+        words: the words that were read, ascending, shape (K,).
+        columns: their columns of dE/dU, as rows, shape (K, H).
+        W: dE/dW, shape (H, H).
+        V: dE/dV, shape (N, H), valid until the next chunk.
+        norm: the root of the sum of all squares.
+    """
+
+    words: NDArray[Any]
+    columns: NDArray[Any]
+    W: NDArray[Any]
+    V: NDArray[Any]
+    norm: float
+
+
+class Dropout(NamedTuple):
+    """How much is dropped, each a probability from 0 to below 1.
+
+    Attributes:
+        inputs: of the elements of U w(t).
+        states: of the elements of s(t) on their way to V.
+        weights: of the elements of W, the same for a whole chunk.
+    """
+
+    inputs: float = 0.0
+    states: float = 0.0
+    weights: float = 0.0
+
+
+class _Masks(NamedTuple):
+    """What the three are multiplied by; None where nothing is dropped."""
+
+    inputs: NDArray[Any] | None
+    states: NDArray[Any] | None
+    weights: NDArray[Any] | None
+
+
+def _kept(array: NDArray[Any], mask: NDArray[Any] | None) -> NDArray[Any]:
+    """What a mask leaves of an array, all of it without one."""
+    return array if mask is None else array * mask
+
+
+class ChunkLearner:
+    """theta <- theta - (alpha c / B) dE/dtheta, :eq:`eq-chunk-step`, for each chunk.
+
+    Args:
+        params: the parameters, arrays of floats, V in C order; they are changed.
+        lanes: B, how many sequences are read side by side.
+        chunk: the most steps of a chunk.
+        pool: the threads that share the work, see `workers`.
+        activation: f of the hidden layer.
+        tau: how many steps each error is sent back at most, within its chunk; None for
+            all.
+        limit: the norm at which a gradient is clipped.
+        dropout: how much is dropped.
+        adam: whether steps are those of `adam_step`, with the clipped gradient.
+
+    Attributes:
+        state: the last state of each lane, shape (B, H); zeros in the beginning.
+        cost: the running mean of a word's cost, in nats, over about ten chunks; None
+            in the beginning.
+        moments: what Adam remembers; None without it.
+
+    Raises:
+        ValueError: if an argument is out of its range; the message names it.
+    """
+
+    def __init__(
+        self,
+        params: Parameters,
+        lanes: int,
+        chunk: int,
+        pool: ThreadPoolExecutor,
+        activation: Activation = sigmoid,
+        tau: int | None = None,
+        limit: float = 5.0,
+        dropout: Dropout | None = None,
+        adam: bool = False,
+    ) -> None:
+        self.params = check_writable(params)
+        for name, count in (("lanes", lanes), ("chunk", chunk)):
+            if not isinstance(count, Integral) or count < 1:
+                raise ValueError(f"{name} is {count!r}: expected an integer, 1 or more")
+        if not self.params.V.flags.c_contiguous:
+            raise ValueError("params.V is not in C order: expected a copy that is")
+        if not limit > 0:
+            raise ValueError(f"limit is {limit}: expected a number above 0")
+        self.chunk, self.activation, self.tau = chunk, activation, tau
+        self.limit, self.dropout = limit, Dropout(*(dropout or ()))
+        self.state = np.zeros((lanes, len(self.params.W)), self.params.V.dtype)
+        self.cost: float | None = None
+        self._ceiling: float | None = None
+        self.moments: Moments | None = None
+        if adam:
+            means = (Parameters(*map(np.zeros_like, self.params)) for _ in range(2))
+            self.moments = Moments(0, *means)
+        self._pool = pool
+        self._output = OutputLayer(self.params.V, lanes * chunk, pool)
+
+    def learn(
+        self,
+        words: ArrayLike,
+        targets: ArrayLike,
+        alpha: float,
+        rng: np.random.Generator | None = None,
+    ) -> float:
+        """Learn from a chunk, and go on from its last states.
+
+        Args:
+            words: the words that are read, shape (T, B), T at most `chunk`.
+            targets: the words that follow them, the same shape.
+            alpha: the learning rate.
+            rng: decides what is dropped.
+
+        Returns:
+            What the words cost before they were learnt from, in nats.
+
+        Raises:
+            DivergenceError: if the running mean of the cost rises a nat above that of
+                the first chunk and above log N, or the gradient is not finite; the
+                parameters stay as they are.
+            ValueError: if an argument is out of its range; the message names it.
+        """
+        alpha = check_alpha(alpha)
+        scale = alpha if self.moments is None else 1.0
+        loss, gradient = self._gradient(words, targets, rng, scale)
+        mean = loss / np.size(words)
+        self.cost = mean if self.cost is None else self.cost + (mean - self.cost) / 10
+        if self._ceiling is None:
+            self._ceiling = max(self.cost, math.log(len(self.params.V))) + 1
+        if not (self.cost < self._ceiling and gradient.norm < math.inf):
+            raise DivergenceError(
+                f"alpha is {alpha:.6g}: learning diverged, the running mean of a "
+                f"word's cost is {self.cost:.4g} nats; take a smaller alpha"
+            )
+        # both have the factor scale: so has the gradient
+        factor = clip_factor(gradient.norm, scale * self.limit)
+        if self.moments is None:
+            self._descend(gradient, factor)
+        else:
+            self._adam_step(gradient, alpha, factor)
+        return loss
+
+    def gradient(
+        self,
+        words: ArrayLike,
+        targets: ArrayLike,
+        rng: np.random.Generator | None = None,
+    ) -> tuple[float, ChunkGradient]:
+        """E in nats and the gradient of E / B for a chunk; the state goes on.
+
+        Arguments and errors are those of `learn`.
+        """
+        return self._gradient(words, targets, rng, 1.0)
+
+    def _gradient(
+        self,
+        words: ArrayLike,
+        targets: ArrayLike,
+        rng: np.random.Generator | None,
+        scale: float,
+    ) -> tuple[float, ChunkGradient]:
+        """E, and scale times the gradient of E / B; the state goes on."""
+        words, targets = self._check_chunk(words, targets)
+        B, H = self.state.shape
+        masks = self._masks(len(words), rng)
+        W = _kept(self.params.W, masks.weights)
+        states = self._states(words, W, masks.inputs)
+        read = _kept(states, masks.states).reshape(-1, H)
+        costs, sent = self._output.forward(read, targets.reshape(-1))
+        sent *= scale / B
+
+        def through_time() -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+            slopes = self.activation.slope(states)
+            e_h = _kept(sent.reshape(states.shape), masks.states) * slopes
+            delta = self._total_error(e_h, slopes, W)
+            before = np.concatenate([self.state[np.newaxis], states[:-1]])
+            dW = -(delta.reshape(-1, H).T @ before.reshape(-1, H))
+            picked = _kept(delta, masks.inputs).reshape(-1, H)
+            found, columns = column_sums(words.reshape(-1), -picked)
+            return found, columns, _kept(dW, masks.weights)
+
+        tasks = self._output.backward(read, scale / B)
+        (found, columns, dW), *squares = _all(self._pool, [through_time, *tasks])
+        square = sum(squares) + float(np.vdot(columns, columns) + np.vdot(dW, dW))
+        self.state = states[-1]
+        gradient = ChunkGradient(
+            found, columns, dW, self._output.gradient, math.sqrt(square)
+        )
+        return float(costs.sum(dtype=np.float64)), gradient
+
+    def _check_chunk(
+        self, words: ArrayLike, targets: ArrayLike
+    ) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Words and targets as arrays of indices, shape (T, B)."""
+        N, B = len(self.params.V), len(self.state)
+        words = check_indices("words", words, N)
+        if words.ndim != 2 or words.shape[1] != B or len(words) > self.chunk:
+            raise ValueError(
+                f"words has shape {words.shape}: expected (T, {B}), "
+                f"T at most {self.chunk}"
+            )
+        return words, check_targets(targets, words.shape, N)
+
+    def _masks(self, steps: int, rng: np.random.Generator | None) -> _Masks:
+        """What is dropped from a chunk."""
+        (B, H), dtype = self.state.shape, self.state.dtype
+        shapes = (steps, B, H), (steps, B, H), (H, H)
+        if rng is None and any(self.dropout):
+            raise ValueError("rng is None: expected a generator, for the dropout")
+        return _Masks(
+            *(
+                dropout_mask(rng, shape, p, dtype) if rng and p else None
+                for shape, p in zip(shapes, self.dropout, strict=True)
+            )
+        )
+
+    def _states(
+        self, words: NDArray[Any], W: NDArray[Any], mask: NDArray[Any] | None
+    ) -> NDArray[Any]:
+        """The states of a chunk, half of the lanes in each of two tasks."""
+        half = (len(self.state) + 1) // 2
+        W_T = Tiles(W, half)
+
+        def run(part: slice) -> NDArray[Any]:
+            inputs = self.params.U.T[words[:, part]]
+            if mask is not None:
+                inputs *= mask[:, part]
+            return recurrence(inputs, W_T, self.state[part], self.activation)
+
+        parts = (partial(run, part) for part in (slice(half), slice(half, None)))
+        return np.concatenate(_all(self._pool, parts), axis=1)
+
+    def _total_error(
+        self, e_h: NDArray[Any], slopes: NDArray[Any], W: NDArray[Any]
+    ) -> NDArray[Any]:
+        """delta, as `total_error` gives it, by tiles of W; or as `truncated_error`."""
+        if self.tau is not None and self.tau < len(e_h) - 1:
+            return truncated_error(self.params._replace(W=W), e_h, slopes, self.tau)
+        delta = e_h.copy()
+        tiled = self.params._replace(W=Tiles(W.T, delta.shape[1]))  # type: ignore[arg-type]
+        for t in range(len(delta) - 2, -1, -1):
+            delta[t] += send_back(tiled, delta[t + 1], slopes[t])
+        return delta
+
+    def _descend(self, gradient: ChunkGradient, factor: float) -> None:
+        """theta <- theta - factor times the gradient."""
+        U, W, _ = self.params
+
+        def others() -> None:
+            U.T[gradient.words] -= factor * gradient.columns
+            W[:] -= factor * gradient.W
+
+        def rows(part: Stripe) -> None:
+            if factor != 1:
+                part.gradient *= factor
+            part.V -= part.gradient
+
+        tasks = (partial(rows, part) for part in self._output.stripes)
+        _all(self._pool, [others, *tasks])
+
+    def _adam_step(self, gradient: ChunkGradient, alpha: float, factor: float) -> None:
+        """A step of `adam_step` with factor times the gradient, some rows at a time."""
+        assert self.moments
+        self.moments = self.moments._replace(steps=self.moments.steps + 1)
+        n, mean, square = self.moments
+        U, W, V = self.params
+        dU = np.zeros_like(U.T)
+        dU[gradient.words] = gradient.columns
+
+        def rows(
+            theta: NDArray[Any], g: NDArray[Any], m: NDArray[Any], v: NDArray[Any]
+        ) -> None:
+            adam_update(theta, factor * g, m, v, n, alpha)
+
+        matrices = (
+            (U.T, dU, mean.U.T, square.U.T),
+            (W, gradient.W, mean.W, square.W),
+            (V, gradient.V, mean.V, square.V),
+        )
+        few = max(1, 2**16 // len(W))  # rows that stay in the cache
+        tasks = [
+            partial(rows, *(array[i : i + few] for array in arrays))
+            for arrays in matrices
+            for i in range(0, len(arrays[0]), few)
+        ]
+        _all(self._pool, tasks)
