@@ -18,7 +18,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from measure import (
     CORES,
-    Load,
     exponent,
     farthest,
     in_turn,
@@ -480,9 +479,8 @@ CLAIMS: dict[str, list[Claim]] = {
 
 def report(section: str) -> dict[str, Any]:
     """Run a section, print its claims; what goes into the file."""
-    with Load() as load:
-        figures, points = SECTIONS[section]()
-    print(f"{section}: others took {load.others:.0%} of the processor meanwhile")
+    print(section)
+    figures, points = SECTIONS[section]()
     claims = []
     for claim, figure in zip(CLAIMS[section], figures, strict=True):
         holds = claim.holds(figure)
@@ -492,8 +490,7 @@ def report(section: str) -> dict[str, Any]:
         verdict = {True: "holds", False: "falls short", None: ""}[holds]
         print(f"  {claim.name:52}{found:>13}  {goal:9} {verdict}".rstrip(), flush=True)
         claims.append({**claim._asdict(), "figure": figure, "holds": holds})
-    measured = {**machine(), "others": load.others}
-    return {"machine": measured, "claims": claims, "points": points}
+    return {"machine": machine(), "claims": claims, "points": points}
 
 
 def main(names: list[str]) -> int:

@@ -21,6 +21,8 @@ CORES = os.cpu_count() or 1
 #: A thread of BLAS or OpenMP without work spins for some 25 ms before it sleeps, and
 #: takes a core from whatever is measured meanwhile.
 PAUSE = 0.1
+#: The seconds that may be spent in all on waiting for others to leave the cores alone.
+PATIENCE = 600.0
 
 _CONTROLLER = ThreadpoolController()
 
@@ -32,10 +34,31 @@ def blas_threads(count: int) -> Iterator[None]:
         yield
 
 
+def by_others() -> float:
+    """Seconds of all cores that others have taken; 0 where it can't be told."""
+    stat = Path("/proc/stat")
+    if not stat.exists():
+        return 0.0
+    user, nice, system, _, _, *rest = map(int, stat.read_text().split()[1:9])
+    busy = (user + nice + system + sum(rest)) / os.sysconf("SC_CLK_TCK")
+    return busy - sum(os.times()[:4])
+
+
+def pause() -> None:
+    """Wait until no thread of ours spins, and others take little."""
+    global PATIENCE
+    while True:
+        before = by_others()
+        time.sleep(PAUSE)
+        if by_others() - before < CORES * PAUSE / 8 or PATIENCE < 0:
+            return
+        PATIENCE -= PAUSE
+
+
 def timed(function: Callable[[], Any], threads: int = 1) -> float:
     """The seconds of one call, after a pause; its products take so many threads."""
     with blas_threads(threads):
-        time.sleep(PAUSE)
+        pause()
         start = time.perf_counter()
         function()
         return time.perf_counter() - start
@@ -59,36 +82,6 @@ def in_turn(
         for name, way in ways.items():
             times[name].append(timed(way, threads.get(name, 1)))
     return {name: median(seconds[1:]) for name, seconds in times.items()}
-
-
-class Load:
-    """While it lasts: the share of the processor that others took, where Linux tells.
-
-    Attributes:
-        others: from 0 to 1; None where it can't be told.
-    """
-
-    others: float | None = None
-
-    def __enter__(self) -> "Load":
-        self._begin = self._seconds()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        if self._begin:
-            busy, own, clock = np.subtract(self._seconds(), self._begin)
-            self.others = float((busy - own) / (clock * CORES))
-
-    @staticmethod
-    def _seconds() -> tuple[float, ...]:
-        """Of all processes, and of this one with its children; and of the clock."""
-        stat = Path("/proc/stat")
-        if not stat.exists():
-            return ()
-        ticks = [int(field) for field in stat.read_text().split("\n")[0].split()[1:9]]
-        idle = ticks[3] + ticks[4]
-        own = sum(os.times()[:4])
-        return (sum(ticks) - idle) / os.sysconf("SC_CLK_TCK"), own, time.monotonic()
 
 
 def keep_memory() -> None:

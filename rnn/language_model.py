@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
-from numbers import Integral, Real
+from numbers import Real
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -33,7 +33,7 @@ from .hidden_state import (
     sigmoid,
     tanh,
 )
-from .minibatch import ChunkLearner, Dropout, workers
+from .minibatch import ChunkLearner, Dropout, check_count, workers
 from .sgd import (
     DivergenceError,
     Memory,
@@ -111,13 +111,6 @@ def text_loss(
     return total
 
 
-def _check_count(name: str, count: Any, lowest: int = 0) -> int:
-    """A number of things, if it is an integer and large enough; else ValueError."""
-    if not isinstance(count, Integral) or isinstance(count, bool) or count < lowest:
-        raise ValueError(f"{name} is {count!r}: expected an integer, {lowest} or more")
-    return int(count)
-
-
 def nearest_words(
     params: Parameters, index: int, count: int
 ) -> list[tuple[int, float]]:
@@ -137,7 +130,7 @@ def nearest_words(
     """
     U = check_parameters(params).U
     check_indices("index", [index], U.shape[1])
-    _check_count("count", count)
+    check_count("count", count)
     directions = U / np.maximum(np.linalg.norm(U, axis=0), np.finfo(U.dtype).tiny)
     cosines = directions[:, index] @ directions
     order = [i for i in np.argsort(-cosines, kind="stable").tolist() if i != index]
@@ -393,7 +386,7 @@ def _unpack(
 
 def _place(name: str, number: Any) -> int:
     """How many words or steps a training has come to; else ValueError."""
-    if _check_count(name, number) >= 2**63:
+    if check_count(name, number) >= 2**63:
         raise ValueError(f"{name} is {number}: expected a number of words or steps")
     return int(number)
 
@@ -471,7 +464,7 @@ class LanguageModel:
         optimizer: str | None = None,
         dropout: float = 0.0,
     ) -> None:
-        self.batch = _check_count("batch", batch, 1)
+        self.batch = check_count("batch", batch, 1)
         self.optimizer = _optimizer(optimizer, self.batch)
         if self.batch == 1:
             defaults: tuple[float, int | None] = _ALPHA, _TAU
@@ -493,7 +486,7 @@ class LanguageModel:
         for name, lowest in (_INTEGERS | _OPTIONAL).items():
             count = getattr(self, name)
             if count is not None or name in _INTEGERS:
-                setattr(self, name, _check_count(name, count, lowest))
+                setattr(self, name, check_count(name, count, lowest))
         if not isinstance(self.alpha, Real) or not 0 < self.alpha < math.inf:
             raise ValueError(
                 f"alpha is {self.alpha!r}: expected a finite number above 0"
@@ -814,7 +807,7 @@ class LanguageModel:
             ValueError: if the model was not trained, or an argument is out of range.
         """
         vocabulary, params = self._trained()
-        _check_count("words", words)
+        check_count("words", words)
         begin = _tokens(prompt, self.characters)
         read = vocabulary.encode([END, *begin])
         drawn = generate(

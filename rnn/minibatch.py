@@ -35,6 +35,7 @@ __all__ = [
     "OutputLayer",
     "Stripe",
     "Tiles",
+    "check_count",
     "clip_factor",
     "column_sums",
     "dropout_mask",
@@ -53,6 +54,13 @@ def step_cost(vocab_size: int, hidden_size: int) -> int:
     return 3 * hidden_size * (vocab_size + hidden_size)
 
 
+def check_count(name: str, count: Any, lowest: int = 0) -> int:
+    """A number of things, if it is an integer and large enough; else ValueError."""
+    if not isinstance(count, Integral) or isinstance(count, bool) or count < lowest:
+        raise ValueError(f"{name} is {count!r}: expected an integer, {lowest} or more")
+    return int(count)
+
+
 @contextmanager
 def workers(count: int | None = None) -> Iterator[ThreadPoolExecutor]:
     """Threads that share the work, while each makes its products by itself.
@@ -65,16 +73,20 @@ def workers(count: int | None = None) -> Iterator[ThreadPoolExecutor]:
     Raises:
         ValueError: if count is less than 1.
     """
-    count = (os.cpu_count() or 1) if count is None else count
-    if count < 1:
-        raise ValueError(f"count is {count}: expected 1 or more, or None")
+    count = (os.cpu_count() or 1) if count is None else check_count("count", count, 1)
     with threadpool_limits(1, "blas"), ThreadPoolExecutor(count) as pool:
         yield pool
 
 
+def _quietly(task: Callable[[], Any]) -> Any:
+    """What a task returns; of what overflows, sums and norms will tell."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return task()
+
+
 def _all(pool: ThreadPoolExecutor, tasks: Iterable[Callable[[], Any]]) -> list[Any]:
     """What the tasks return, in their order."""
-    futures = [pool.submit(task) for task in tasks]
+    futures = [pool.submit(_quietly, task) for task in tasks]
     wait(futures)  # so that none still writes when the error of another is raised
     return [future.result() for future in futures]
 
@@ -131,12 +143,11 @@ class Stripe:
     ) -> tuple[NDArray[Any], NDArray[Any]]:
         """The sums of each row of X = exp(S V^T - shift), and the product X V."""
         rows = slice(len(states))
-        with np.errstate(over="ignore", invalid="ignore"):  # the sums will tell
-            X = np.matmul(states, self.V.T, out=self._exponentials[rows])
-            if shift is not None:
-                X -= shift[:, np.newaxis]
-            np.exp(X, out=X)
-            return X @ self._ones, np.matmul(X, self.V, out=self._product[rows])
+        X = np.matmul(states, self.V.T, out=self._exponentials[rows])
+        if shift is not None:
+            X -= shift[:, np.newaxis]
+        np.exp(X, out=X)
+        return X @ self._ones, np.matmul(X, self.V, out=self._product[rows])
 
     def subtract(self, targets: NDArray[Any], n: NDArray[Any]) -> None:
         """X - diag(n) D: the row's sum taken off where its target stands."""
@@ -264,6 +275,12 @@ def clip_factor(norm: float, limit: float) -> float:
     return limit / norm if norm > limit else 1.0
 
 
+def _check_probability(name: str, p: float) -> None:
+    """Raise ValueError unless p can be the probability of dropping."""
+    if not 0 <= p < 1:
+        raise ValueError(f"{name} is {p}: expected a number from 0 to below 1")
+
+
 def dropout_mask(
     rng: np.random.Generator,
     shape: tuple[int, ...],
@@ -281,8 +298,7 @@ def dropout_mask(
     Raises:
         ValueError: if p is out of its range.
     """
-    if not 0 <= p < 1:
-        raise ValueError(f"p is {p}: expected a number from 0 to below 1")
+    _check_probability("p", p)
     kept = rng.random(shape, np.float32) >= p
     mask: NDArray[Any] = kept * np.asarray(1 / (1 - p), dtype)
     return mask
@@ -371,15 +387,16 @@ class ChunkLearner:
         adam: bool = False,
     ) -> None:
         self.params = check_writable(params)
-        for name, count in (("lanes", lanes), ("chunk", chunk)):
-            if not isinstance(count, Integral) or count < 1:
-                raise ValueError(f"{name} is {count!r}: expected an integer, 1 or more")
+        lanes, chunk = check_count("lanes", lanes, 1), check_count("chunk", chunk, 1)
         if not self.params.V.flags.c_contiguous:
             raise ValueError("params.V is not in C order: expected a copy that is")
         if not limit > 0:
             raise ValueError(f"limit is {limit}: expected a number above 0")
-        self.chunk, self.activation, self.tau = chunk, activation, tau
-        self.limit, self.dropout = limit, Dropout(*(dropout or ()))
+        self.chunk, self.activation, self.limit = chunk, activation, limit
+        self.tau = None if tau is None else check_count("tau", tau)
+        self.dropout = Dropout(*(dropout or ()))
+        for name, p in self.dropout._asdict().items():
+            _check_probability(f"dropout.{name}", p)
         self.state = np.zeros((lanes, len(self.params.W)), self.params.V.dtype)
         self.cost: float | None = None
         self._ceiling: float | None = None
@@ -416,7 +433,8 @@ class ChunkLearner:
         """
         alpha = check_alpha(alpha)
         scale = alpha if self.moments is None else 1.0
-        loss, gradient = self._gradient(words, targets, rng, scale)
+        with np.errstate(over="ignore", invalid="ignore"):  # the norm will tell
+            loss, gradient = self._gradient(words, targets, rng, scale)
         mean = loss / np.size(words)
         self.cost = mean if self.cost is None else self.cost + (mean - self.cost) / 10
         if self._ceiling is None:
@@ -493,7 +511,8 @@ class ChunkLearner:
                 f"words has shape {words.shape}: expected (T, {B}), "
                 f"T at most {self.chunk}"
             )
-        return words, check_targets(targets, words.shape, N)
+        targets = check_targets(targets, words.shape, N)
+        return words.astype(np.intp), targets.astype(np.intp)
 
     def _masks(self, steps: int, rng: np.random.Generator | None) -> _Masks:
         """What is dropped from a chunk."""
@@ -528,7 +547,8 @@ class ChunkLearner:
         self, e_h: NDArray[Any], slopes: NDArray[Any], W: NDArray[Any]
     ) -> NDArray[Any]:
         """delta, as `total_error` gives it, by tiles of W; or as `truncated_error`."""
-        if self.tau is not None and self.tau < len(e_h) - 1:
+        finite = np.isfinite(e_h).all()  # if not, the norm will tell
+        if self.tau is not None and self.tau < len(e_h) - 1 and finite:
             return truncated_error(self.params._replace(W=W), e_h, slopes, self.tau)
         delta = e_h.copy()
         tiled = self.params._replace(W=Tiles(W.T, delta.shape[1]))  # type: ignore[arg-type]

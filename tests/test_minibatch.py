@@ -196,9 +196,9 @@ def test_there_are_as_many_workers_as_asked_for(monkeypatch):
             assert pool._max_workers == count
 
 
-@pytest.mark.parametrize("count", [0, -2])
+@pytest.mark.parametrize("count", [0, -2, 1.5, True])
 def test_no_workers_are_refused(count):
-    message = f"^count is {count}: expected 1 or more, or None$"
+    message = f"^count is {count}: expected an integer, 1 or more$"
     with pytest.raises(ValueError, match=message), workers(count):
         pass
 
@@ -714,12 +714,14 @@ def test_a_rate_far_too_large_is_told_and_leaves_the_parameters(pool, activation
     assert np.isfinite(np.concatenate([matrix.ravel() for matrix in params])).all()
 
 
-@pytest.mark.filterwarnings("ignore:overflow")
-def test_a_gradient_that_overflows_is_told(pool):
-    params, (words, targets) = network(), text(3)
+@pytest.mark.parametrize("tau", [None, 0])
+@pytest.mark.parametrize(("dtype", "alpha"), [(float, 1e200), (np.float32, 1e40)])
+def test_a_gradient_that_overflows_is_told_without_a_warning(pool, tau, dtype, alpha):
+    params, (words, targets) = network(dtype=dtype), text(3)
     before = copied(params)
-    with pytest.raises(DivergenceError, match=r"^alpha is 1e\+200: learning diverged"):
-        ChunkLearner(params, 3, 3, pool).learn(words, targets, 1e200)
+    learner = ChunkLearner(params, 3, 3, pool, tau=tau)
+    with pytest.raises(DivergenceError, match=r"^alpha is 1e\+.*: learning diverged"):
+        learner.learn(words, targets, alpha)
     assert equal(params, before)
 
 
@@ -733,6 +735,9 @@ def test_a_gradient_that_overflows_is_told(pool):
         ({"lanes": 1.5}, "lanes is 1.5: expected an integer, 1 or more"),
         ({"chunk": -1}, "chunk is -1: expected an integer, 1 or more"),
         ({"chunk": None}, "chunk is None: expected an integer, 1 or more"),
+        ({"lanes": True}, "lanes is True: expected an integer, 1 or more"),
+        ({"tau": -1}, "tau is -1: expected an integer, 0 or more"),
+        ({"tau": 1.5}, "tau is 1.5: expected an integer, 0 or more"),
         ({"limit": 0}, "limit is 0: expected a number above 0"),
         ({"limit": math.nan}, "limit is nan: expected a number above 0"),
         (
@@ -823,7 +828,16 @@ def test_what_is_not_learnt_from(pool, change, message):
 
 @pytest.mark.parametrize("share", [{"inputs": 1.0}, {"states": -0.5}, {"weights": 2}])
 def test_dropout_out_of_range_is_refused(pool, share):
-    (p,) = share.values()
-    learner = ChunkLearner(network(), 3, 3, pool, dropout=Dropout(**share))
-    with pytest.raises(ValueError, match=f"^p is {p}: expected a number from 0 to"):
-        learner.learn(*text(3), 0.1, np.random.default_rng(1))
+    ((name, p),) = share.items()
+    message = rf"^dropout\.{name} is {p}: expected a number from 0 to below 1$"
+    with pytest.raises(ValueError, match=message):
+        ChunkLearner(network(), 3, 3, pool, dropout=Dropout(**share))
+
+
+@pytest.mark.parametrize("kind", ["i1", "u1", "u2", "i8", "u8"])
+def test_indices_of_any_integer_type(pool, kind):
+    """Also where the index of a stripe's first word is no number of that type."""
+    params, (words, targets) = network(N=280), text(3, N=20)
+    low = words.astype(kind), targets.astype(kind)
+    _, gradient = ChunkLearner(params, 3, 3, pool).gradient(*low)
+    assert_same(dense(gradient, params), mean_gradient(params, words, targets)[1])
