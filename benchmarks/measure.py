@@ -2,6 +2,7 @@
 
 import ctypes
 import gc
+import math
 import os
 import platform
 import time
@@ -21,6 +22,8 @@ CORES = os.cpu_count() or 1
 #: A thread of BLAS or OpenMP without work spins for some 25 ms before it sleeps, and
 #: takes a core from whatever is measured meanwhile.
 PAUSE = 0.1
+#: How long a measurement lasts, at least about, in seconds.
+LASTS = 0.1
 #: The seconds that may be spent in all on waiting for others to leave the cores alone.
 PATIENCE = 600.0
 
@@ -56,12 +59,24 @@ def pause() -> None:
 
 
 def timed(function: Callable[[], Any], threads: int = 1) -> float:
-    """The seconds of one call, after a pause; its products take so many threads."""
+    """The seconds of one call of many in a row, as in training.
+
+    The first call after a pause does not count: it finds the cores asleep and the
+    caches cold.
+
+    Args:
+        function: what is measured.
+        threads: how many each product of NumPy takes.
+    """
     with blas_threads(threads):
         pause()
         start = time.perf_counter()
         function()
-        return time.perf_counter() - start
+        calls = math.ceil(LASTS / (time.perf_counter() - start))
+        start = time.perf_counter()
+        for _ in range(calls):
+            function()
+        return (time.perf_counter() - start) / calls
 
 
 def in_turn(
@@ -112,15 +127,16 @@ def exponent(sizes: Sequence[int], figures: Sequence[float]) -> float:
     return float(np.polyfit(np.log(sizes), np.log(figures), 1)[0])
 
 
-def farthest(measured: Sequence[float], counted: Sequence[int]) -> tuple[float, float]:
-    """The constant c of measured = c counted, and by how much the line errs at most.
-
-    c is the one for which the largest error of c counted / measured, either way, is
-    least.
-    """
-    ratios = np.array(measured) / np.array(counted)
-    c = float(np.sqrt(ratios.max() * ratios.min()))
-    return c, float(ratios.max() / c - 1)
+def fitted(
+    counts: Sequence[tuple[int, ...]], seconds: Sequence[float]
+) -> NDArray[np.float64]:
+    """Seconds of one of each thing counted: the least squares of relative errors."""
+    shares = np.array(counts) / np.array(seconds)[:, np.newaxis]
+    scale = shares.max(axis=0)
+    constants: NDArray[np.float64] = np.linalg.lstsq(
+        shares / scale, np.ones(len(seconds)), rcond=None
+    )[0]
+    return constants / scale
 
 
 def zipf_words(

@@ -23,8 +23,8 @@ ACTIVATIONS = {"sigmoid": torch.sigmoid, "tanh": torch.tanh}
 def forms(activation: str) -> Iterator[str]:
     """The names of all forms; only tanh has a layer."""
     for states in ("loop", "layer") if activation == "tanh" else ("loop",):
-        yield from (f"{states} sparse", f"{states} dense", f"{states} dense chunked")
-    yield "loop dense compiled"
+        yield from (f"{states} sparse", f"{states} dense")
+    yield from ("loop dense chunked", "loop dense compiled")
 
 
 class TorchStep:

@@ -530,9 +530,11 @@ class ChunkLearner:
     def _states(
         self, words: NDArray[Any], W: NDArray[Any], mask: NDArray[Any] | None
     ) -> NDArray[Any]:
-        """The states of a chunk, half of the lanes in each of two tasks."""
-        half = (len(self.state) + 1) // 2
-        W_T = Tiles(W, half)
+        """The states of a chunk; of a large network half of the lanes in each task."""
+        B, H = self.state.shape
+        # below, Python's part of a step is the larger one, and threads wait for it
+        share = (B + 1) // 2 if B * H * H > 4 * 10**6 else B
+        W_T = Tiles(W, share)
 
         def run(part: slice) -> NDArray[Any]:
             inputs = self.params.U.T[words[:, part]]
@@ -540,7 +542,7 @@ class ChunkLearner:
                 inputs *= mask[:, part]
             return recurrence(inputs, W_T, self.state[part], self.activation)
 
-        parts = (partial(run, part) for part in (slice(half), slice(half, None)))
+        parts = (partial(run, slice(b, b + share)) for b in range(0, B, share))
         return np.concatenate(_all(self._pool, parts), axis=1)
 
     def _total_error(

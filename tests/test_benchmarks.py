@@ -86,7 +86,9 @@ def test_a_section_named_is_merged_and_gives_the_status(
         bench, "SECTIONS", {"one": lambda: bench.Result(figures, {}), "two": None}
     )
     monkeypatch.setattr(bench, "CLAIMS", {"one": [bench.Claim("a ratio", 2)]})
-    assert bench.main(["one"]) == status
+    assert bench.main(["one"], record=False) == status
+    assert json.loads(bench.FILE.read_text()) == {"other": 1}
+    assert bench.main(["one"], record=True) == status
     written = json.loads(bench.FILE.read_text())
     assert written["other"] == 1
     assert written["one"]["claims"][0]["figure"] == figures[0]
@@ -110,13 +112,20 @@ def test_without_pytorch_its_claims_are_not_measured(bench, monkeypatch):
 
 
 def test_the_fits():
-    from measure import exponent, farthest
+    from measure import exponent, fitted
 
     sizes = [10, 20, 40, 80]
     assert exponent(sizes, [7 * n**2 for n in sizes]) == pytest.approx(2)
-    constant, error = farthest([2.0, 8.0], [1, 2])  # 2 and 4 a unit
-    assert constant == pytest.approx(8**0.5)
-    assert error == pytest.approx(4 / 8**0.5 - 1)
+    counts = [(n**2, 5) for n in sizes]
+    seconds = [3e-9 * n**2 + 5 * 2e-7 for n in sizes]
+    assert fitted(counts, seconds) == pytest.approx([3e-9, 2e-7])
+
+
+def test_the_counts_predict_what_they_were_fitted_to(bench):
+    points = [{"N": 10, "H": 2, "seconds": 72 + 5.0}, {"N": 20, "H": 2, "seconds": 284}]
+    error = bench.predict(points, np.array([1, 0.5]))  # 3 * 2 * 12 + 5, 3 * 2 * 22 + 10
+    assert [p["predicted"] for p in points] == [77, 142]
+    assert error == 0.5
 
 
 def test_what_is_measured_is_what_the_book_counts(bench):
