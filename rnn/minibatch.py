@@ -162,7 +162,7 @@ class Stripe:
         return float(part @ part)
 
 
-#: Into how many stripes the words are cut, several for each processor.
+#: Into how many stripes the words are cut, several for each of a few processors.
 _STRIPES = 8
 
 
