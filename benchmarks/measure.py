@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 
 CORES = os.cpu_count() or 1
-#: A thread of BLAS or OpenMP without work spins for some 25 ms before it sleeps, and
+#: A thread of BLAS or OpenMP without work spins for a while before it sleeps, and
 #: takes a core from whatever is measured meanwhile.
 PAUSE = 0.1
 #: How long a measurement lasts, at least about, in seconds.
@@ -125,6 +125,11 @@ def peak(function: Callable[[], Any]) -> int:
 def exponent(sizes: Sequence[int], figures: Sequence[float]) -> float:
     """The b of figure = a size^b, fitted to the logarithms."""
     return float(np.polyfit(np.log(sizes), np.log(figures), 1)[0])
+
+
+def unequal(ratios: Sequence[float]) -> float:
+    """By how much one constant for all ratios must be wrong, either way, at least."""
+    return math.sqrt(max(ratios) / min(ratios)) - 1
 
 
 def fitted(

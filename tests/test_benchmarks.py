@@ -112,7 +112,9 @@ def test_without_pytorch_its_claims_are_not_measured(bench, monkeypatch):
 
 
 def test_the_fits():
-    from measure import exponent, fitted
+    from measure import exponent, fitted, unequal
+
+    assert unequal([2.0, 8.0, 4.0]) == pytest.approx(1)  # 4 for all: 2 times off
 
     sizes = [10, 20, 40, 80]
     assert exponent(sizes, [7 * n**2 for n in sizes]) == pytest.approx(2)
