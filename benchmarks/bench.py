@@ -5,16 +5,19 @@ Usage: python benchmarks/bench.py [--record] [section ..]
 Prints a line for each claim, of the sections named or of all; with --record it also
 writes them into `speed.json`, which the book reads. The status is 1 if a claim falls
 short. Products may take all processors: leave OPENBLAS_NUM_THREADS alone (`make bench`
-does).
+does). Mikolov's toolkit is measured if the variable RNNLM names its program, `rnnlm`.
 """
 
 import argparse
 import json
+import os
+import subprocess
 import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from statistics import median
+from tempfile import TemporaryDirectory
 from time import perf_counter
 from typing import Any, NamedTuple
 
@@ -26,13 +29,17 @@ from measure import (
     in_turn,
     keep_memory,
     machine,
+    pause,
     peak,
+    timed,
     unequal,
+    zipf,
     zipf_words,
 )
 from numpy.typing import NDArray
 
 from rnn.bptt import bptt, send_back, truncated_error
+from rnn.classes import ClassLayer, class_edges, class_step_cost, init_classes
 from rnn.gradient_check import gradient_error
 from rnn.hidden_state import (
     Activation,
@@ -471,12 +478,103 @@ def batch() -> Result:
     return Result([], {"H": H, "points": points})
 
 
+def classes() -> Result:
+    """The class model on one thread: how its cost grows with N, and the toolkit."""
+    H, shape = 100, (T, 50)
+    points = [class_point(vocab_size, H, shape) for vocab_size in (N, 50_000, 200_000)]
+    for point in points:
+        expected = point["multiplications"] / points[0]["multiplications"]
+        point["predicted"] = points[0]["seconds"] * expected
+    words_a_second = {}
+    if "RNNLM" in os.environ:
+        words_a_second = against_toolkit(os.environ["RNNLM"], H)
+    ours, theirs = (words_a_second.get(name) for name in ("this book", "toolkit"))
+    return Result(
+        [
+            ours / theirs if ours and theirs else None,
+            points[-1]["seconds"] / points[-1]["predicted"],
+        ],
+        {"growth": points, "toolkit": words_a_second},
+    )
+
+
+def class_learner(case: Case, count: int) -> Callable[[], float]:
+    """The step of a learner, in this thread, of a model with so many classes."""
+    H, N = case.params.U.shape
+    edges = class_edges(zipf(N), count)
+    found = init_classes(edges, H, np.random.default_rng(0), np.float32)
+    layer = partial(ClassLayer, classes=found)
+    steps, lanes = case.words.shape
+    learner = ChunkLearner(case.copy(), lanes, steps, None, output=layer)
+    return partial(learner.learn, case.words, case.targets, ALPHA)
+
+
+def class_point(vocab_size: int, H: int, shape: tuple[int, int]) -> dict[str, Any]:
+    """What a word costs, with the best number of classes and with all words."""
+    case, p = Case.make(H, shape, vocab_size), zipf(vocab_size)
+    count = round(np.sqrt(p).sum())
+    everything = ChunkLearner(case.copy(), shape[1], shape[0], None)
+    ways = {
+        "seconds": class_learner(case, count),
+        "all words": partial(everything.learn, case.words, case.targets, ALPHA),
+    }
+    seconds = in_turn(ways, rounds=5)
+    cost = class_step_cost(p, class_edges(p, count), H)
+    words = case.words.size
+    return {
+        "N": vocab_size,
+        "C": count,
+        **{name: s / words for name, s in seconds.items()},
+        "multiplications": cost,
+    }
+
+
+def against_toolkit(program: str, H: int) -> dict[str, float]:
+    """Words a second of Mikolov's toolkit and of ours, with 100 classes, in turn."""
+    rng = np.random.default_rng(0)
+    start, more = 20_000, 60_000
+    words = [f"w{m}" for m in zipf_words(N, (start + more,), rng)]
+    case = Case.make(H, (12, 16))  # the chunks of the results chapter
+    step = class_learner(case, 100)
+    rates: dict[str, list[float]] = {"this book": [], "toolkit": []}
+    with TemporaryDirectory() as folder:
+        for count in (start, start + more):
+            lines = (" ".join(words[i : i + 20]) for i in range(0, count, 20))
+            Path(folder, f"{count}.txt").write_text("\n".join(lines) + "\n")
+        for _ in range(5):
+            rates["this book"].append(case.words.size / timed(step))
+            short, long = (
+                toolkit_seconds(program, folder, count, H)
+                for count in (start, start + more)
+            )
+            rates["toolkit"].append(more * 21 / 20 / (long - short))  # with line ends
+    return {name: median(found) for name, found in rates.items()}
+
+
+def toolkit_seconds(program: str, folder: str, count: int, H: int) -> float:
+    """How long the toolkit takes for one reading of a text of so many words."""
+    text, model = Path(folder, f"{count}.txt"), Path(folder, "model")
+    options = {"train": text, "valid": Path(folder, "valid.txt"), "rnnlm": model}
+    options |= {"hidden": H, "class": 100, "bptt": 4, "bptt-block": 10}
+    options["valid"].write_text("w0 w1\n")
+    for left in Path(folder).glob("model*"):
+        left.unlink()
+    flags = [
+        str(part) for name, value in options.items() for part in (f"-{name}", value)
+    ]
+    pause()
+    begin = perf_counter()
+    subprocess.run([program, *flags, "-one-iter"], check=True, capture_output=True)
+    return perf_counter() - begin
+
+
 SECTIONS: dict[str, Callable[[], Result]] = {
     "limit": limit,
     "online": online,
     "growth": growth,
     "roofline": roofline,
     "batch": batch,
+    "classes": classes,
     "torch": torch,  # the last: it changes how memory is kept
 }
 
@@ -502,6 +600,10 @@ CLAIMS: dict[str, list[Claim]] = {
     ],
     "roofline": [],
     "batch": [],
+    "classes": [
+        Claim("100 classes, words a second / the toolkit's", 2, at_least=True),
+        Claim("classes, a word at N = 200,000 / predicted from 10,000", 1.2),
+    ],
     "torch": [
         *(Claim(f"step / PyTorch's, H = {H}", 0.7 if H == 200 else 1) for H in SIZES),
         *(Claim(f"step / PyTorch's, memory kept, H = {H}", None) for H in SIZES),

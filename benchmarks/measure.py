@@ -144,12 +144,17 @@ def fitted(
     return constants / scale
 
 
+def zipf(vocab_size: int) -> NDArray[np.float64]:
+    """Probabilities like those of words in texts: that of the n-th is about 1 / n."""
+    weights: NDArray[np.float64] = 1 / np.arange(1, vocab_size + 1)
+    return weights / weights.sum()
+
+
 def zipf_words(
     vocab_size: int, shape: tuple[int, ...], rng: np.random.Generator
 ) -> NDArray[np.int64]:
-    """Words of a law like that of texts: the n-th has a probability of about 1 / n."""
-    weights = 1 / np.arange(1, vocab_size + 1)
-    return rng.choice(vocab_size, shape, p=weights / weights.sum())
+    """Words drawn with the probabilities of `zipf`."""
+    return rng.choice(vocab_size, shape, p=zipf(vocab_size))
 
 
 def version(module: str) -> str | None:

@@ -44,6 +44,7 @@ SETTINGS: tuple[tuple[str, str, Any, str], ...] = (
     ("--chunk", "chunk", int, "steps of a chunk, with --batch"),
     ("--optimizer", "optimizer", ["sgd", "adam"], "adam with --batch only"),
     ("--dropout", "dropout", float, "how much is dropped, with --batch"),
+    ("--classes", "classes", int, "classes of words, which make learning faster"),
 )
 
 
@@ -163,7 +164,7 @@ def _default(name: str) -> str:
         getattr(LanguageModel(batch=batch, optimizer=optimizer), name)
         for batch, optimizer in ((1, "sgd"), (2, "adam"), (2, "sgd"))
     )
-    text = f"{_told(online)}"
+    text = "none" if name == "classes" else f"{_told(online)}"
     if name != "batch" and adam != online:
         text += f", with --batch {_told(adam)}"
     return text + (f" or for sgd {sgd:g}" if name == "alpha" else "")

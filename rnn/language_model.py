@@ -1,6 +1,6 @@
 """A language model of real text.
 
-Exported from book/13_language_model.ipynb. Edit that chapter, then run `make export`.
+Exported from book/14_language_model.ipynb. Edit that chapter, then run `make export`.
 """
 
 import contextlib
@@ -9,7 +9,6 @@ import math
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
@@ -21,6 +20,16 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from ._corpora import IndexedText, index_text
 from ._files import ModelFileError, read_arrays, write_arrays
+from .classes import (
+    Classes,
+    ClassLayer,
+    ClassOutput,
+    check_classes,
+    class_edges,
+    class_log_outputs,
+    class_loss,
+    init_classes,
+)
 from .cross_entropy import loss, perplexity
 from .hidden_state import (
     Activation,
@@ -33,7 +42,7 @@ from .hidden_state import (
     sigmoid,
     tanh,
 )
-from .minibatch import ChunkLearner, Dropout, check_count, workers
+from .minibatch import ChunkLearner, Dropout, Pool, check_count, workers
 from .sgd import (
     DivergenceError,
     Memory,
@@ -43,7 +52,7 @@ from .sgd import (
     learn_online,
     next_schedule,
 )
-from .softmax import generate
+from .softmax import generate, logits
 from .words import END, UNKNOWN, Vocabulary, check_indices, stream
 
 __all__ = [
@@ -84,7 +93,10 @@ def pieces(
 
 
 def text_loss(
-    params: Parameters, indices: ArrayLike, activation: Activation = sigmoid
+    params: Parameters,
+    indices: ArrayLike,
+    activation: Activation = sigmoid,
+    classes: Classes | None = None,
 ) -> float:
     """E = sum_p E_p over the pieces of a text, :eq:`eq-text-loss`, in nats.
 
@@ -95,6 +107,7 @@ def text_loss(
         params: the parameters U (H, N), W (H, H), V (N, H).
         indices: the text's word indices, shape (T,), read as one stream from s(-1) = 0.
         activation: f of the hidden layer.
+        classes: the classes of words, of a model that has them.
 
     Returns:
         What all words of the text cost.
@@ -106,7 +119,10 @@ def text_loss(
     total, state = 0.0, None
     checked = check_indices("indices", indices, len(params.V))
     for words, targets in pieces(checked, max(1, 2**20 // len(params.V))):
-        total += float(loss(params, words, targets, state, activation))
+        if classes:
+            total += class_loss(params, words, targets, classes, state, activation)
+        else:
+            total += float(loss(params, words, targets, state, activation))
         state = hidden_states(params, words, state, activation)[-1]
     return total
 
@@ -210,6 +226,7 @@ class Training:
         memory: the last words and states; None in chunks, and before the first word.
         lanes: the last states in chunks; None word by word, and before the first chunk.
         moments: what Adam remembers; None without it.
+        classes: the classes of words, whose weights learn too; None without them.
     """
 
     params: Parameters
@@ -220,27 +237,31 @@ class Training:
     memory: Memory | None = None
     lanes: LaneMemory | None = None
     moments: Moments | None = None
+    classes: Classes | None = None
 
+
+_Weights = tuple[Parameters, Classes | None]
 
 _ACTIVATIONS = {f.__name__: f for f in (sigmoid, tanh, relu)}
 _INTEGERS = {"hidden_size": 1, "epochs": 1, "seed": 0, "min_count": 1, "chunk": 1}
-_OPTIONAL = {"tau": 0, "vocab_size": 2}  # these may be None
+_OPTIONAL = {"tau": 0, "vocab_size": 2, "classes": 1}  # these may be None
 _SETTINGS = (
     *("hidden_size", "tau", "epochs", "seed", "min_count", "alpha", "vocab_size"),
-    *("characters", "batch", "chunk", "optimizer", "dropout"),
+    *("characters", "batch", "chunk", "optimizer", "dropout", "classes"),
 )
 
 #: The rate and tau of learning word by word, and the rates in chunks, unless given.
 _ALPHA, _TAU, _CHUNK_ALPHAS = 0.1, 4, {"sgd": 1.0, "adam": 0.01}
 
 
-def _optimizer(name: str | None, batch: int) -> str:
-    """The optimizer that is meant, if it can learn so many lanes; else ValueError."""
-    known = ("sgd",) if batch == 1 else ("sgd", "adam")
+def _optimizer(name: str | None, batch: int, classes: int | None) -> str:
+    """The optimizer that is meant, if it can learn such a model; else ValueError."""
+    known = ("sgd",) if batch == 1 or classes else ("sgd", "adam")
     name = known[-1] if name is None else name
     if name not in known:
         raise ValueError(
-            f"optimizer is {name!r}: expected sgd, or with a batch above 1 adam"
+            f"optimizer is {name!r}: expected sgd, or with a batch above 1 and without "
+            "classes adam"
         )
     return name
 
@@ -296,9 +317,10 @@ def _checksum(*texts: NDArray[Any]) -> str:
     return digest.hexdigest()
 
 
-def _copy(params: Parameters) -> Parameters:
+def _copy(params: Parameters, classes: Classes | None) -> _Weights:
     """The same numbers in arrays of their own, in the same order."""
-    return Parameters(*(matrix.copy(order="K") for matrix in params))
+    copies = Parameters(*(matrix.copy(order="K") for matrix in params))
+    return copies, classes and classes._replace(Q=classes.Q.copy())
 
 
 def _tokens(prompt: str, characters: bool) -> list[str]:
@@ -334,6 +356,8 @@ def _pack(run: Training) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         "recent": memory and memory.cost,
     }
     arrays = _named("training", run.params)
+    if run.classes:
+        arrays["training.Q"] = run.classes.Q
     if run.memory:
         arrays["training.words"] = run.memory.words
     if memory:
@@ -435,10 +459,12 @@ class LanguageModel:
             and for "adam" otherwise.
         dropout: the probability with which each element of U w(t), and of s(t) on its
             way to V, is dropped while learning, for a batch above 1.
+        classes: C, the number of classes of words; None for a softmax over all words.
 
     Attributes:
         vocabulary: the words that it knows; None before `fit`.
         params: the best parameters so far; None before `fit`.
+        word_classes: the classes, with the best weights so far; None without classes.
         history: an `Epoch` for each reading of the text.
         training: what `fit(.., resume=True)` goes on from; None once it is over.
 
@@ -463,9 +489,10 @@ class LanguageModel:
         chunk: int = 35,
         optimizer: str | None = None,
         dropout: float = 0.0,
+        classes: int | None = None,
     ) -> None:
-        self.batch = check_count("batch", batch, 1)
-        self.optimizer = _optimizer(optimizer, self.batch)
+        self.batch, self.classes = check_count("batch", batch, 1), classes
+        self.optimizer = _optimizer(optimizer, self.batch, classes)
         if self.batch == 1:
             defaults: tuple[float, int | None] = _ALPHA, _TAU
         else:
@@ -478,6 +505,7 @@ class LanguageModel:
         self.activation, self.dtype = activation, _float_type(dtype)
         self.vocabulary: Vocabulary | None = None
         self.params: Parameters | None = None
+        self.word_classes: Classes | None = None
         self.history: list[Epoch] = []
         self.training: Training | None = None
         self._check_settings()
@@ -534,12 +562,13 @@ class LanguageModel:
         """
         vocabulary, indices, held_out = self._read_texts(text, valid, resume)
         run = self._begin(vocabulary, indices, held_out, resume)
-        threads: contextlib.AbstractContextManager[ThreadPoolExecutor | None]
-        threads = workers() if self.batch > 1 else contextlib.nullcontext()
+        threads: contextlib.AbstractContextManager[Pool] = contextlib.nullcontext()
+        if self.batch > 1:  # the products of classes are too small to be shared
+            threads = workers(1 if self.classes else None)
         with threads as pool:
             while run.schedule.alpha > 0 and len(self.history) < self.epochs:
                 self._read_epoch(run, indices, pool, progress)
-                cost = text_loss(run.params, held_out, self.activation)
+                cost = text_loss(run.params, held_out, self.activation, run.classes)
                 self._end_epoch(run, cost / len(held_out))
         if run.schedule.alpha == 0:
             self.training = None
@@ -572,6 +601,11 @@ class LanguageModel:
                 f"batch is {self.batch}: expected at most {cut}, as the text has so "
                 "many words; take a smaller batch or a longer text"
             )
+        if self.classes and self.classes > len(vocabulary):
+            raise ValueError(
+                f"classes is {self.classes}: expected at most {len(vocabulary)}, the "
+                "size of the vocabulary"
+            )
         return vocabulary, indices[:cut], held_out
 
     def _begin(
@@ -585,8 +619,11 @@ class LanguageModel:
         texts = _checksum(indices, held_out)
         if not resume:
             self.vocabulary, self.history = vocabulary, []
-            params = self._first_params(vocabulary)
+            counts = np.bincount(indices, minlength=len(vocabulary))
+            edges = class_edges(counts, self.classes) if self.classes else None
+            params, classes = self._first_weights(vocabulary, edges)
             self.training = Training(params, Schedule(self.alpha), texts)
+            self.training.classes = classes
             if self.optimizer == "adam":
                 means = (Parameters(*map(np.zeros_like, params)) for _ in range(2))
                 self.training.moments = Moments(0, *means)
@@ -601,27 +638,33 @@ class LanguageModel:
                 "or train anew"
             )
         if not self.history:
-            self.params = self.training.params  # none are better yet
+            # none are better yet
+            self.params = self.training.params
+            self.word_classes = self.training.classes
         return self.training
 
-    def _first_params(self, vocabulary: Vocabulary) -> Parameters:
-        """The parameters that training begins with."""
-        rng = np.random.default_rng(self.seed)
-        params = init_parameters(len(vocabulary), self.hidden_size, rng, self.dtype)
+    def _first_weights(
+        self, vocabulary: Vocabulary, edges: NDArray[Any] | None
+    ) -> _Weights:
+        """The parameters and classes that training begins with."""
+        rng, H = np.random.default_rng(self.seed), self.hidden_size
+        params = init_parameters(len(vocabulary), H, rng, self.dtype)
+        if edges is not None:
+            return params, init_classes(edges, H, rng, self.dtype)
         if self.batch == 1:  # in this order several threads share V better
             params = params._replace(V=np.asfortranarray(params.V))
-        return params
+        return params, None
 
     def _read_epoch(
         self,
         run: Training,
         indices: NDArray[Any],
-        pool: ThreadPoolExecutor | None,
+        pool: Pool,
         progress: Callable[[Progress], None] | None,
     ) -> None:
         """Learn from the rest of the text, a piece or a chunk at a time."""
         steps, epoch = len(indices) // self.batch, len(self.history) + 1
-        if pool is None:
+        if self.batch == 1:
             parts = pieces(indices, _piece_length(run.params), run.position)
             learn = partial(self._learn_piece, run)
         else:
@@ -652,12 +695,11 @@ class LanguageModel:
             cast(int, self.tau),
             run.memory,
             activation=self.activation,
+            output=run.classes and ClassOutput(run.params.V, run.classes),
         )
         return float(costs.sum())
 
-    def _learner(
-        self, run: Training, steps: int, pool: ThreadPoolExecutor
-    ) -> ChunkLearner:
+    def _learner(self, run: Training, steps: int, pool: Pool) -> ChunkLearner:
         """What learns an epoch of so many steps in chunks, from where it is."""
         learner = ChunkLearner(
             run.params,
@@ -668,6 +710,7 @@ class LanguageModel:
             self.tau,
             dropout=Dropout(inputs=self.dropout, states=self.dropout),
             adam=run.moments is not None,
+            output=run.classes and partial(ClassLayer, classes=run.classes),
         )
         learner.moments = run.moments
         if run.lanes:
@@ -695,7 +738,9 @@ class LanguageModel:
         self.training = None  # not to be resumed
         if isinstance(error, DivergenceError):
             if not self.history:  # no better ones are known
-                self.params = self._first_params(self._trained()[0])
+                edges = run.classes and run.classes.edges
+                first = self._first_weights(self._trained()[0], edges)
+                self.params, self.word_classes = first
             words, epoch = run.position + count, len(self.history) + 1
             raise DivergenceError(
                 f"alpha is {run.schedule.alpha:.6g}: learning diverged within the "
@@ -707,9 +752,9 @@ class LanguageModel:
         train = run.cost / run.position
         self.history.append(Epoch(run.schedule.alpha, train, nats))
         if nats < run.schedule.best:
-            self.params = _copy(run.params)
+            self.params, self.word_classes = _copy(run.params, run.classes)
         else:
-            run.params = _copy(self._trained()[1])
+            run.params, run.classes = _copy(self._trained()[1], self.word_classes)
         run.schedule = next_schedule(run.schedule, nats)
         run.position, run.cost, run.memory, run.lanes = 0, 0.0, None, None
 
@@ -751,15 +796,20 @@ class LanguageModel:
         if dynamic:
             usual = self.alpha if self.batch == 1 else _ALPHA
             rate = usual if alpha is None else alpha
-            cost = self._dynamic_loss(_copy(params), indices, rate)
+            copies = _copy(params, self.word_classes)
+            cost = self._dynamic_loss(*copies, indices, rate)
         else:
-            cost = text_loss(params, indices, self.activation)
+            cost = text_loss(params, indices, self.activation, self.word_classes)
         nats = cost / len(indices)
         unknown = int(np.count_nonzero(outside[found.indices]))
         return Evaluation(float(perplexity(nats)), nats, len(indices), unknown)
 
     def _dynamic_loss(
-        self, params: Parameters, indices: NDArray[Any], alpha: float
+        self,
+        params: Parameters,
+        classes: Classes | None,
+        indices: NDArray[Any],
+        alpha: float,
     ) -> float:
         """What a text costs when each word is learnt from once it was predicted."""
         total, memory = 0.0, None
@@ -774,6 +824,7 @@ class LanguageModel:
                 memory,
                 ceiling=math.inf,
                 activation=self.activation,
+                output=classes and ClassOutput(params.V, classes),
             )
             total += float(costs.sum())
         return total
@@ -810,8 +861,11 @@ class LanguageModel:
         check_count("words", words)
         begin = _tokens(prompt, self.characters)
         read = vocabulary.encode([END, *begin])
+        scores = logits
+        if self.word_classes:
+            scores = partial(class_log_outputs, classes=self.word_classes)
         drawn = generate(
-            params, rng, words, read, temperature, activation=self.activation
+            params, rng, words, read, temperature, None, self.activation, scores
         )
         drawn_words = vocabulary.decode(drawn) if len(drawn) else []
         return _join([*begin, *drawn_words], self.characters)
@@ -839,6 +893,8 @@ class LanguageModel:
             "history": [list(epoch) for epoch in self.history],
         }
         arrays: dict[str, NDArray[Any]] = params._asdict()
+        if self.word_classes:
+            arrays |= self.word_classes._asdict()
         if self.training:
             header["training"], more = _pack(self.training)
             arrays |= more
@@ -874,10 +930,14 @@ class LanguageModel:
         if UNKNOWN not in model.vocabulary:
             raise ValueError(f"vocabulary lacks {UNKNOWN}")
         model.params = model._fitting(arrays, "")
+        if model.classes:
+            model.word_classes = model._classes(arrays, "Q")
         model.history = [Epoch(*map(_amount, epoch)) for epoch in header["history"]]
         if "training" in header:
             run, params = header["training"], model._fitting(arrays, "training.")
             model.training = _unpack(run, arrays, params, model.batch)
+            if model.classes:
+                model.training.classes = model._classes(arrays, "training.Q")
             if model.optimizer == "adam":
                 model.training.moments = model._moments(run["steps"], arrays)
         again, kept = model._packed()
@@ -893,6 +953,15 @@ class LanguageModel:
         if min(float(matrix.min()) for matrix in square) < 0:
             raise ValueError("training.square holds a negative number")
         return Moments(_place("steps", steps), mean, square)
+
+    def _classes(self, arrays: dict[str, NDArray[Any]], name: str) -> Classes:
+        """The classes, with the weights of this name, if they fit the settings."""
+        found = Classes(arrays[name], arrays["edges"])
+        Q, edges = check_classes(self._trained()[1], found)
+        types_fit = Q.dtype == self.dtype and edges.dtype == np.int64
+        if not types_fit or len(Q) != self.classes:
+            raise ValueError(f"{name} does not fit the settings")
+        return found
 
     def _fitting(self, arrays: dict[str, NDArray[Any]], prefix: str) -> Parameters:
         """Matrices as parameters, if they fit the vocabulary and the settings."""

@@ -7,11 +7,11 @@ import math
 import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from itertools import pairwise
 from numbers import Integral
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -32,7 +32,9 @@ __all__ = [
     "ChunkGradient",
     "ChunkLearner",
     "Dropout",
+    "Output",
     "OutputLayer",
+    "Pool",
     "Stripe",
     "Tiles",
     "check_count",
@@ -61,20 +63,26 @@ def check_count(name: str, count: Any, lowest: int = 0) -> int:
     return int(count)
 
 
+#: The threads that share the work; None for this one alone.
+Pool = ThreadPoolExecutor | None
+
+
 @contextmanager
-def workers(count: int | None = None) -> Iterator[ThreadPoolExecutor]:
+def workers(count: int | None = None) -> Iterator[Pool]:
     """Threads that share the work, while each makes its products by itself.
 
     What they compute does not depend on how many they are, to the last bit.
 
     Args:
-        count: how many; None for as many as there are processors.
+        count: how many; None for as many as there are processors. With 1 the work
+            stays in the thread that has it, since handing over takes time.
 
     Raises:
         ValueError: if count is less than 1.
     """
     count = (os.cpu_count() or 1) if count is None else check_count("count", count, 1)
-    with threadpool_limits(1, "blas"), ThreadPoolExecutor(count) as pool:
+    threads = ThreadPoolExecutor(count) if count > 1 else nullcontext()
+    with threadpool_limits(1, "blas"), threads as pool:
         yield pool
 
 
@@ -84,8 +92,10 @@ def _quietly(task: Callable[[], Any]) -> Any:
         return task()
 
 
-def _all(pool: ThreadPoolExecutor, tasks: Iterable[Callable[[], Any]]) -> list[Any]:
+def _all(pool: Pool, tasks: Iterable[Callable[[], Any]]) -> list[Any]:
     """What the tasks return, in their order."""
+    if pool is None:
+        return [_quietly(task) for task in tasks]
     futures = [pool.submit(_quietly, task) for task in tasks]
     wait(futures)  # so that none still writes when the error of another is raised
     return [future.result() for future in futures]
@@ -162,10 +172,6 @@ class Stripe:
         return float(part @ part)
 
 
-#: Into how many stripes the words are cut, several for each of a few processors.
-_STRIPES = 8
-
-
 class OutputLayer:
     """Costs, V^T e_o and dE/dV of many rows at once, y never stored:
     :eq:`eq-small-error` and :eq:`eq-small-gradient`, stripe by stripe.
@@ -174,14 +180,22 @@ class OutputLayer:
         V: output weights, shape (N, H), C order.
         rows: the most rows that states will have.
         pool: the threads that share the work, see `workers`.
+        stripes: into how many stripes the words are cut, at most; several for each of
+            a few processors.
 
     Attributes:
         gradient: where dE/dV is left, shape (N, H).
     """
 
-    def __init__(self, V: NDArray[Any], rows: int, pool: ThreadPoolExecutor) -> None:
+    def __init__(
+        self,
+        V: NDArray[Any],
+        rows: int,
+        pool: Pool,
+        stripes: int = 8,
+    ) -> None:
         self.V, self.gradient, self._pool = V, np.empty_like(V), pool
-        edges = np.linspace(0, len(V), min(_STRIPES, len(V)) + 1).astype(int).tolist()
+        edges = np.linspace(0, len(V), min(stripes, len(V)) + 1).astype(int).tolist()
         self.stripes = [
             Stripe(V[a:b], self.gradient[a:b], a, rows) for a, b in pairwise(edges)
         ]
@@ -251,6 +265,35 @@ class OutputLayer:
             for part in self.stripes
             for half in part.halves
         ]
+
+    def descend(self, factor: float) -> list[Callable[[], None]]:
+        """Tasks that subtract factor times the gradient from V."""
+
+        def rows(part: Stripe) -> None:
+            if factor != 1:
+                part.gradient *= factor
+            part.V -= part.gradient
+
+        return [partial(rows, part) for part in self.stripes]
+
+
+class Output(Protocol):
+    """An output layer that learns from chunks, as `OutputLayer` does."""
+
+    @property
+    def gradient(self) -> NDArray[Any]:
+        """Scale times dE/dV, after `backward`."""
+
+    def forward(
+        self, states: NDArray[Any], targets: NDArray[Any]
+    ) -> tuple[NDArray[Any], NDArray[Any]]:
+        """What each row costs, and the errors sent back."""
+
+    def backward(self, states: NDArray[Any], scale: float) -> list[Callable[[], float]]:
+        """Tasks that make scale times the gradient; sums of squares."""
+
+    def descend(self, factor: float) -> list[Callable[[], None]]:
+        """Tasks that subtract factor times the gradient."""
 
 
 def column_sums(
@@ -322,6 +365,15 @@ class ChunkGradient(NamedTuple):
     norm: float
 
 
+class _Slopes(NamedTuple):
+    """A `ChunkGradient` but for dE/dV, which stays with the output layer."""
+
+    words: NDArray[Any]
+    columns: NDArray[Any]
+    W: NDArray[Any]
+    norm: float
+
+
 class Dropout(NamedTuple):
     """How much is dropped, each a probability from 0 to below 1.
 
@@ -363,6 +415,8 @@ class ChunkLearner:
         limit: the norm at which a gradient is clipped.
         dropout: how much is dropped.
         adam: whether steps are those of `adam_step`, with the clipped gradient.
+        output: makes the output layer from V, the most rows, and the pool;
+            `OutputLayer` unless given, and then without adam.
 
     Attributes:
         state: the last state of each lane, shape (B, H); zeros in the beginning.
@@ -379,12 +433,13 @@ class ChunkLearner:
         params: Parameters,
         lanes: int,
         chunk: int,
-        pool: ThreadPoolExecutor,
+        pool: Pool,
         activation: Activation = sigmoid,
         tau: int | None = None,
         limit: float = 5.0,
         dropout: Dropout | None = None,
         adam: bool = False,
+        output: Callable[[NDArray[Any], int, Pool], Output] | None = None,
     ) -> None:
         self.params = check_writable(params)
         lanes, chunk = check_count("lanes", lanes, 1), check_count("chunk", chunk, 1)
@@ -392,6 +447,8 @@ class ChunkLearner:
             raise ValueError("params.V is not in C order: expected a copy that is")
         if not limit > 0:
             raise ValueError(f"limit is {limit}: expected a number above 0")
+        if adam and output:
+            raise ValueError("adam is True: expected False with an output of its own")
         self.chunk, self.activation, self.limit = chunk, activation, limit
         self.tau = None if tau is None else check_count("tau", tau)
         self.dropout = Dropout(*(dropout or ()))
@@ -405,7 +462,7 @@ class ChunkLearner:
             means = (Parameters(*map(np.zeros_like, self.params)) for _ in range(2))
             self.moments = Moments(0, *means)
         self._pool = pool
-        self._output = OutputLayer(self.params.V, lanes * chunk, pool)
+        self._output = (output or OutputLayer)(self.params.V, lanes * chunk, pool)
 
     def learn(
         self,
@@ -434,22 +491,22 @@ class ChunkLearner:
         alpha = check_alpha(alpha)
         scale = alpha if self.moments is None else 1.0
         with np.errstate(over="ignore", invalid="ignore"):  # the norm will tell
-            loss, gradient = self._gradient(words, targets, rng, scale)
+            loss, slopes = self._gradient(words, targets, rng, scale)
         mean = loss / np.size(words)
         self.cost = mean if self.cost is None else self.cost + (mean - self.cost) / 10
         if self._ceiling is None:
             self._ceiling = max(self.cost, math.log(len(self.params.V))) + 1
-        if not (self.cost < self._ceiling and gradient.norm < math.inf):
+        if not (self.cost < self._ceiling and slopes.norm < math.inf):
             raise DivergenceError(
                 f"alpha is {alpha:.6g}: learning diverged, the running mean of a "
                 f"word's cost is {self.cost:.4g} nats; take a smaller alpha"
             )
         # both have the factor scale: so has the gradient
-        factor = clip_factor(gradient.norm, scale * self.limit)
+        factor = clip_factor(slopes.norm, scale * self.limit)
         if self.moments is None:
-            self._descend(gradient, factor)
+            self._descend(slopes, factor)
         else:
-            self._adam_step(gradient, alpha, factor)
+            self._adam_step(slopes, alpha, factor)
         return loss
 
     def gradient(
@@ -462,7 +519,8 @@ class ChunkLearner:
 
         Arguments and errors are those of `learn`.
         """
-        return self._gradient(words, targets, rng, 1.0)
+        loss, (found, columns, dW, norm) = self._gradient(words, targets, rng, 1.0)
+        return loss, ChunkGradient(found, columns, dW, self._output.gradient, norm)
 
     def _gradient(
         self,
@@ -470,7 +528,7 @@ class ChunkLearner:
         targets: ArrayLike,
         rng: np.random.Generator | None,
         scale: float,
-    ) -> tuple[float, ChunkGradient]:
+    ) -> tuple[float, _Slopes]:
         """E, and scale times the gradient of E / B; the state goes on."""
         words, targets = self._check_chunk(words, targets)
         B, H = self.state.shape
@@ -495,10 +553,8 @@ class ChunkLearner:
         (found, columns, dW), *squares = _all(self._pool, [through_time, *tasks])
         square = sum(squares) + float(np.vdot(columns, columns) + np.vdot(dW, dW))
         self.state = states[-1]
-        gradient = ChunkGradient(
-            found, columns, dW, self._output.gradient, math.sqrt(square)
-        )
-        return float(costs.sum(dtype=np.float64)), gradient
+        slopes = _Slopes(found, columns, dW, math.sqrt(square))
+        return float(costs.sum(dtype=np.float64)), slopes
 
     def _check_chunk(
         self, words: ArrayLike, targets: ArrayLike
@@ -558,30 +614,24 @@ class ChunkLearner:
             delta[t] += send_back(tiled, delta[t + 1], slopes[t])
         return delta
 
-    def _descend(self, gradient: ChunkGradient, factor: float) -> None:
+    def _descend(self, slopes: _Slopes, factor: float) -> None:
         """theta <- theta - factor times the gradient."""
         U, W, _ = self.params
 
         def others() -> None:
-            U.T[gradient.words] -= factor * gradient.columns
-            W[:] -= factor * gradient.W
+            U.T[slopes.words] -= factor * slopes.columns
+            W[:] -= factor * slopes.W
 
-        def rows(part: Stripe) -> None:
-            if factor != 1:
-                part.gradient *= factor
-            part.V -= part.gradient
+        _all(self._pool, [others, *self._output.descend(factor)])
 
-        tasks = (partial(rows, part) for part in self._output.stripes)
-        _all(self._pool, [others, *tasks])
-
-    def _adam_step(self, gradient: ChunkGradient, alpha: float, factor: float) -> None:
+    def _adam_step(self, slopes: _Slopes, alpha: float, factor: float) -> None:
         """A step of `adam_step` with factor times the gradient, some rows at a time."""
         assert self.moments
         self.moments = self.moments._replace(steps=self.moments.steps + 1)
         n, mean, square = self.moments
         U, W, V = self.params
         dU = np.zeros_like(U.T)
-        dU[gradient.words] = gradient.columns
+        dU[slopes.words] = slopes.columns
 
         def rows(
             theta: NDArray[Any], g: NDArray[Any], m: NDArray[Any], v: NDArray[Any]
@@ -590,8 +640,8 @@ class ChunkLearner:
 
         matrices = (
             (U.T, dU, mean.U.T, square.U.T),
-            (W, gradient.W, mean.W, square.W),
-            (V, gradient.V, mean.V, square.V),
+            (W, slopes.W, mean.W, square.W),
+            (V, self._output.gradient, mean.V, square.V),
         )
         few = max(1, 2**16 // len(W))  # rows that stay in the cache
         tasks = [

@@ -5,7 +5,7 @@ Exported from book/11_sgd.ipynb. Edit that chapter, then run `make export`.
 
 import math
 from numbers import Integral
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -25,13 +25,16 @@ __all__ = [
     "DivergenceError",
     "Memory",
     "Moments",
+    "OnlineOutput",
     "PendingUpdates",
     "Schedule",
+    "SoftmaxOutput",
     "adam_step",
     "adam_update",
     "check_alpha",
     "check_writable",
     "clip",
+    "cost_and_error",
     "lanes",
     "learn_online",
     "next_schedule",
@@ -120,7 +123,7 @@ class PendingUpdates:
         self._errors = np.empty((size, N), V.dtype)
         self._states = np.empty((size, H), V.dtype)
 
-    def __enter__(self) -> "PendingUpdates":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -170,7 +173,7 @@ class Memory(NamedTuple):
     cost: float
 
 
-def _cost_and_error(z: NDArray[Any], target: int) -> tuple[float, NDArray[Any]]:
+def cost_and_error(z: NDArray[Any], target: int) -> tuple[float, NDArray[Any]]:
     """- log y_d and e_o = d - y from the logits, the exponentials taken once."""
     z = z - z.max()
     e_o = np.exp(z)
@@ -178,6 +181,33 @@ def _cost_and_error(z: NDArray[Any], target: int) -> tuple[float, NDArray[Any]]:
     e_o *= -1 / total
     e_o[target] += 1
     return float(np.log(total) - z[target]), e_o
+
+
+class OnlineOutput(Protocol):
+    """An output layer that learns word by word, in a with block."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *exception: object) -> None: ...
+
+    def predict(self, s: NDArray[Any], target: int) -> tuple[float, NDArray[Any]]:
+        """What a word costs after the state s, and the error sent back to s."""
+
+    def learn(self, step: NDArray[Any]) -> None:
+        """Add what the last word teaches; step is alpha s."""
+
+
+class SoftmaxOutput(PendingUpdates):
+    """The softmax over all words, :eq:`eq-online-v`, as an `OnlineOutput`."""
+
+    def predict(self, s: NDArray[Any], target: int) -> tuple[float, NDArray[Any]]:
+        """- log y_d, and V^T e_o with the V of before the update."""
+        cost, self._e_o = cost_and_error(self.times(s), target)
+        return cost, self.transposed_times(self._e_o)
+
+    def learn(self, step: NDArray[Any]) -> None:
+        """V <- V + e_o step^T, with step = alpha s."""
+        self.add(self._e_o, step)
 
 
 def _sent_back(
@@ -220,6 +250,7 @@ def learn_online(
     limit: float = 15.0,
     ceiling: float | None = None,
     activation: Activation = sigmoid,
+    output: OnlineOutput | None = None,
 ) -> tuple[NDArray[np.float64], Memory]:
     """After each word :eq:`eq-online-v`, :eq:`eq-online-w`, :eq:`eq-online-u`.
 
@@ -234,6 +265,7 @@ def learn_online(
         ceiling: the running mean cost at which learning is given up, in nats;
             log N + 1 unless given.
         activation: f of the hidden layer.
+        output: an output layer that stands for `SoftmaxOutput(params.V)`.
 
     Returns:
         The cost of each word, predicted before it was learnt from, in nats, shape (T,);
@@ -255,17 +287,16 @@ def learn_online(
     states[: known + 1] = memory.states
     costs = np.empty(len(targets))
     quiet = np.errstate(over="ignore", invalid="ignore")  # _watch sees what overflows
-    with quiet, PendingUpdates(V) as pending:
+    with quiet, SoftmaxOutput(V) if output is None else output as layer:
         for t, target in enumerate(targets.tolist(), start=known):
             s = states[t + 1] = activation(U[:, words[t]] + W @ states[t])
-            cost, e_o = _cost_and_error(pending.times(s), target)
+            cost, sent = layer.predict(s, target)
             mean = _watch(mean, cost, ceiling, alpha, t - known)
             costs[t - known] = cost
             start = t - min(tau, t)  # the first step that the error is sent back to
             slopes = activation.slope(states[start + 1 : t + 2])
-            e_h = pending.transposed_times(e_o) * slopes[-1]
-            errors = alpha * _sent_back(params, e_h, slopes, limit)
-            pending.add(e_o, alpha * s)
+            errors = alpha * _sent_back(params, sent * slopes[-1], slopes, limit)
+            layer.learn(alpha * s)
             W += errors.T @ states[start : t + 1]
             np.add.at(U.T, words[start : t + 1], errors)
     keep = len(words) - min(tau, len(words))

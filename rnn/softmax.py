@@ -3,6 +3,7 @@
 Exported from book/03_softmax.ipynb. Edit that chapter, then run `make export`.
 """
 
+from collections.abc import Callable
 from numbers import Integral, Real
 from typing import Any
 
@@ -205,6 +206,7 @@ def generate(
     temperature: float = 1.0,
     s_init: ArrayLike | None = None,
     activation: Activation = sigmoid,
+    scores: Callable[[Parameters, NDArray[Any]], NDArray[Any]] = logits,
 ) -> NDArray[np.int64]:
     """w(t+1) drawn from g(V s(t) / temperature) and fed back, :eq:`eq-generate`.
 
@@ -218,6 +220,7 @@ def generate(
             are several.
         s_init: s(-1), shape (H,), the state before the prompt; None for zeros.
         activation: the function f of the hidden layer.
+        scores: gives the logits of a state, or the logarithms of its distribution.
 
     Returns:
         Indices of the words drawn, shape (count,); the prompt is not among them.
@@ -237,7 +240,7 @@ def generate(
     generated = np.empty(count, np.int64)
     for i in range(count):
         s = hidden_states(params, words, s, activation)[-1]
-        z = logits(params, s)
+        z = scores(params, s)
         if temperature == 0:
             generated[i] = z.argmax()
         else:

@@ -79,15 +79,16 @@ def module_source(chapter: Path) -> str:
     imports, body = [], []
     for cell in code_cells(chapter, "export"):
         lines = cell.splitlines()
-        at_imports = {
-            number
+        nodes = [
+            node
             for node in ast.parse(cell).body
             if isinstance(node, ast.Import | ast.ImportFrom)
-            for number in range(node.lineno - 1, node.end_lineno)
-        }
-        imports += [
-            re.sub(r"^from rnn\.", "from .", lines[i]) for i in sorted(at_imports)
         ]
+        spans = [range(node.lineno - 1, node.end_lineno) for node in nodes]
+        at_imports = {number for span in spans for number in span}
+        for span in spans:
+            statement = "\n".join(lines[i] for i in span)
+            imports.append(re.sub(r"^from rnn\.", "from .", statement))
         rest = "\n".join(
             line for i, line in enumerate(lines) if i not in at_imports
         ).strip()
