@@ -45,6 +45,7 @@ SETTINGS: tuple[tuple[str, str, Any, str], ...] = (
     ("--optimizer", "optimizer", ["sgd", "adam"], "adam with --batch only"),
     ("--dropout", "dropout", float, "how much is dropped, with --batch"),
     ("--classes", "classes", int, "classes of words, which make learning faster"),
+    ("--decay", "decay", ["halving", "linear"], "how the learning rate falls"),
 )
 
 

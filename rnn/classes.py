@@ -58,6 +58,7 @@ def class_edges(counts: ArrayLike, count: int) -> NDArray[np.int64]:
         raise ValueError(f"count is {count}: expected at most {N}, one for each word")
     c, middles = np.arange(count + 1), np.cumsum(roots) - roots / 2
     edges: NDArray[np.int64] = np.searchsorted(middles, c * (roots.sum() / count))
+    edges[-1] = N  # the last words may have the count 0
     edges = np.maximum.accumulate(edges - c) + c  # at least one word in each class
     edges = np.minimum(edges, N - count + c)  # and one left for each that follows
     return edges
@@ -167,7 +168,7 @@ def class_log_outputs(
 
 
 class ClassOutput:
-    """The output layer with classes, word by word: an `OnlineOutput`.
+    """Q^T e_c + V^T e_w, :eq:`eq-class-sent`, word by word: an `OnlineOutput`.
 
     Args:
         V: output weights, shape (N, H), which are changed; best in C order.
@@ -186,7 +187,7 @@ class ClassOutput:
         """Nothing waits."""
 
     def predict(self, s: NDArray[Any], target: int) -> tuple[float, NDArray[Any]]:
-        """- log y_d and Q^T e_c + V^T e_w, :eq:`eq-class-sent`, before the update."""
+        """- log y_d, and Q^T e_c + V^T e_w with the weights of before the update."""
         c = self._class[target]
         run = self._runs[c]
         V_c = self._V_c = self.V[run]
@@ -341,7 +342,8 @@ def class_loss(
 
 
 class ClassLayer:
-    """The output layer with classes, for chunks: an `Output` of `ChunkLearner`.
+    """Q^T e_c + V^T e_w, :eq:`eq-class-sent`, and :eq:`eq-class-gradient`, for many
+    rows at once: an `Output` of `ChunkLearner`.
 
     Args:
         V: output weights, shape (N, H), C order; changed by what learns.
@@ -359,18 +361,18 @@ class ClassLayer:
 
     @property
     def gradient(self) -> NDArray[Any]:
-        """Scale times dE/dV, after `backward`, :eq:`eq-class-gradient`."""
+        """Scale times dE/dV, after `backward`; zero without a target in the class."""
         return self._sum_into(np.zeros_like(self.V), -self._scale)
 
     @property
     def class_gradient(self) -> NDArray[Any]:
-        """Scale times dE/dQ, after `backward`, :eq:`eq-class-gradient`."""
+        """Scale times dE/dQ, after `backward`."""
         return self._top.gradient
 
     def forward(
         self, states: NDArray[Any], targets: NDArray[Any]
     ) -> tuple[NDArray[Any], NDArray[Any]]:
-        """What each row costs, and Q^T e_c + V^T e_w for each, :eq:`eq-class-sent`."""
+        """What each row costs, and Q^T e_c + V^T e_w for each."""
         costs, sent = self._top.forward(states, self._classes.of(targets))
         self._words = words = _WordErrors(self.V, self._classes, states, targets)
         return costs + words.costs, sent + words.sent()

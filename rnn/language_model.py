@@ -247,7 +247,7 @@ _INTEGERS = {"hidden_size": 1, "epochs": 1, "seed": 0, "min_count": 1, "chunk": 
 _OPTIONAL = {"tau": 0, "vocab_size": 2, "classes": 1}  # these may be None
 _SETTINGS = (
     *("hidden_size", "tau", "epochs", "seed", "min_count", "alpha", "vocab_size"),
-    *("characters", "batch", "chunk", "optimizer", "dropout", "classes"),
+    *("characters", "batch", "chunk", "optimizer", "dropout", "classes", "decay"),
 )
 
 #: The rate and tau of learning word by word, and the rates in chunks, unless given.
@@ -460,6 +460,9 @@ class LanguageModel:
         dropout: the probability with which each element of U w(t), and of s(t) on its
             way to V, is dropped while learning, for a batch above 1.
         classes: C, the number of classes of words; None for a softmax over all words.
+        decay: "halving", the rate falls once the validation text gains little, as
+            `next_schedule` has it; or "linear", it falls in equal steps to 0 over the
+            epochs, and what the validation text says only chooses the best of them.
 
     Attributes:
         vocabulary: the words that it knows; None before `fit`.
@@ -490,6 +493,7 @@ class LanguageModel:
         optimizer: str | None = None,
         dropout: float = 0.0,
         classes: int | None = None,
+        decay: str = "halving",
     ) -> None:
         self.batch, self.classes = check_count("batch", batch, 1), classes
         self.optimizer = _optimizer(optimizer, self.batch, classes)
@@ -500,6 +504,7 @@ class LanguageModel:
         self.alpha = defaults[0] if alpha is None else alpha
         self.tau = defaults[1] if tau is None else tau
         self.hidden_size, self.chunk, self.dropout = hidden_size, chunk, dropout
+        self.decay = decay
         self.epochs, self.seed, self.min_count = epochs, seed, min_count
         self.vocab_size, self.characters = vocab_size, bool(characters)
         self.activation, self.dtype = activation, _float_type(dtype)
@@ -527,6 +532,8 @@ class LanguageModel:
                 "and 0 with a batch of 1"
             )
         self.dropout = float(self.dropout)
+        if self.decay not in ("halving", "linear"):
+            raise ValueError(f"decay is {self.decay!r}: expected halving or linear")
         if self.activation not in _ACTIVATIONS.values():
             names = ", ".join(_ACTIVATIONS)
             raise ValueError(
@@ -748,14 +755,17 @@ class LanguageModel:
             ) from error
 
     def _end_epoch(self, run: Training, nats: float) -> None:
-        """Keep the parameters if they are the best, or go back to the best."""
+        """Keep the parameters if they are the best; when halving, go back if not."""
         train = run.cost / run.position
         self.history.append(Epoch(run.schedule.alpha, train, nats))
         if nats < run.schedule.best:
             self.params, self.word_classes = _copy(run.params, run.classes)
-        else:
+        elif self.decay == "halving":
             run.params, run.classes = _copy(self._trained()[1], self.word_classes)
         run.schedule = next_schedule(run.schedule, nats)
+        if self.decay == "linear":
+            rate = self.alpha * (1 - len(self.history) / self.epochs)
+            run.schedule = run.schedule._replace(alpha=max(rate, 0.0))
         run.position, run.cost, run.memory, run.lanes = 0, 0.0, None, None
 
     def _trained(self) -> tuple[Vocabulary, Parameters]:

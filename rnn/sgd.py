@@ -198,7 +198,7 @@ class OnlineOutput(Protocol):
 
 
 class SoftmaxOutput(PendingUpdates):
-    """The softmax over all words, :eq:`eq-online-v`, as an `OnlineOutput`."""
+    """The softmax over all words, as an `OnlineOutput`."""
 
     def predict(self, s: NDArray[Any], target: int) -> tuple[float, NDArray[Any]]:
         """- log y_d, and V^T e_o with the V of before the update."""

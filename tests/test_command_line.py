@@ -139,6 +139,8 @@ def test_the_options_are_the_arguments_of_the_model(folder, tmp_path, run):
         "--chunk": 6,
         "--optimizer": "sgd",
         "--dropout": 0.1,
+        "--classes": 3,
+        "--decay": "linear",
     }
     valid = folder / "other.txt"
     command = ("train", folder / "text.txt", "--model", path, "--valid", valid)
@@ -160,6 +162,8 @@ def test_the_options_are_the_arguments_of_the_model(folder, tmp_path, run):
         chunk=6,
         optimizer="sgd",
         dropout=0.1,
+        classes=3,
+        decay="linear",
     ).fit(folder / "text.txt", valid)
     same.save(tmp_path / "same.npz")
     assert path.read_bytes() == (tmp_path / "same.npz").read_bytes()
@@ -178,7 +182,8 @@ def test_help_tells_the_defaults(run):
         if name in ("alpha", "tau", "optimizer"):
             defaults.append(getattr(in_chunks, name))
         told[-1] = told[-1].removesuffix(" or for sgd 1")
-        assert told == ["no limit" if x is None else f"{x}" for x in defaults]
+        nothing = "none" if name == "classes" else "no limit"
+        assert told == [nothing if x is None else f"{x}" for x in defaults]
     assert LanguageModel(batch=2, optimizer="sgd").alpha == 1
     assert run("--help")[0] == 0
 

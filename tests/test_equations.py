@@ -459,6 +459,78 @@ def test_the_output_layer_of_many_rows():
     close(sum(squares), (expected**2).sum())
 
 
+def class_problem():
+    """A small model with three classes of 1, 2 and 2 words, states, and targets."""
+    params, words, targets, s_init = problem(T=6)
+    Q = np.random.default_rng(9).normal(size=(3, 3))
+    classes = rnn.Classes(Q, np.array([0, 1, 3, 5]))
+    return params, classes, words, targets, s_init
+
+
+def class_errors(params, classes, s, target):
+    """y, e_c and e_w after a state, by the formulas."""
+    of = [0, 1, 1, 2, 2]
+    q = [math.exp(sum(row * s)) for row in classes.Q]
+    x = [math.exp(sum(row * s)) for row in params.V]
+    within = [x[m] / sum(x[k] for k in range(5) if of[k] == of[m]) for m in range(5)]
+    y = [q[of[m]] / sum(q) * within[m] for m in range(5)]
+    e_c = [(c == of[target]) - q[c] / sum(q) for c in range(3)]
+    e_w = [(m == target) - within[m] if of[m] == of[target] else 0 for m in range(5)]
+    return y, np.array(e_c), np.array(e_w)
+
+
+@pytest.mark.equation("eq-class-output", "eq-class-loss")
+def test_a_word_is_as_probable_as_its_class_and_it_in_its_class():
+    params, classes, words, targets, s_init = class_problem()
+    states, _ = forward(params, words, s_init)
+    y = [class_errors(params, classes, s, 0)[0] for s in states]
+    close(np.exp(rnn.class_log_outputs(params, states, classes)), y)
+    E = -sum(math.log(row[target]) for row, target in zip(y, targets, strict=True))
+    close(rnn.class_loss(params, words, targets, classes, s_init), E)
+
+
+@pytest.mark.equation("eq-class-sent", "eq-class-gradient")
+def test_the_output_layer_with_classes():
+    params, classes, words, targets, s_init = class_problem()
+    states, _ = forward(params, words, s_init)
+    pairs = list(zip(states, targets, strict=True))
+    errors = [class_errors(params, classes, *pair)[1:] for pair in pairs]
+    sent = [
+        [sum(classes.Q[:, j] * e_c) + sum(params.V[:, j] * e_w) for j in range(3)]
+        for e_c, e_w in errors
+    ]
+    layer = rnn.ClassLayer(params.V, 6, None, classes)
+    close(layer.forward(states, targets)[1], sent)
+    squares = sum(task() for task in layer.backward(states, 0.7))
+    dQ, dV = (
+        -0.7 * sum(np.outer(e[i], s) for e, s in zip(errors, states, strict=True))
+        for i in range(2)
+    )
+    close(layer.class_gradient, dQ)
+    close(layer.gradient, dV)
+    close(squares, (dQ**2).sum() + (dV**2).sum())
+    online = rnn.ClassOutput(params.V, classes)
+    for (s, target), expected in zip(pairs, sent, strict=True):
+        close(online.predict(s, int(target))[1], expected)
+
+
+@pytest.mark.equation("eq-class-bins")
+def test_classes_have_equal_sums_of_square_roots():
+    counts = [100, 64, 49, 25, 16, 9, 4, 1]  # roots 10 8 7 5 4 3 2 1, in all 40
+    for C in (1, 2, 3, 4):
+        middles = [sum(map(math.sqrt, counts[:m])) + math.sqrt(counts[m]) / 2
+                   for m in range(8)]  # fmt: skip
+        expected = [sum(c * 40 / C > R for R in middles) for c in range(C)]
+        close(rnn.class_edges(counts, C), [*expected, 8])
+
+
+@pytest.mark.equation("eq-class-step-cost")
+def test_a_word_costs_three_products_by_each_class_and_each_word_of_its_class():
+    counts, edges = [5, 3, 1, 1], np.array([0, 1, 4])
+    expected = 0.5 * 1 + 0.5 * 3
+    close(rnn.class_step_cost(counts, edges, 7), 3 * 7 * (2 + expected + 7))
+
+
 @pytest.mark.equation("eq-chunk-step")
 def test_a_chunk_is_a_step_along_the_shortened_mean_over_its_lanes():
     start, words, targets, s_init = problem(T=8)
@@ -574,6 +646,29 @@ class OffBackward(rnn.OutputLayer):
         return super().backward(states, wrong(scale))
 
 
+class OffClassBackward(rnn.ClassLayer):
+    """An output layer with classes whose gradients are off."""
+
+    def backward(self, states, scale):
+        return super().backward(states, wrong(scale))
+
+
+class OffClassForward(rnn.ClassLayer):
+    """An output layer with classes whose errors are off."""
+
+    def forward(self, states, targets):
+        costs, sent = super().forward(states, targets)
+        return costs, wrong(sent)
+
+
+class OffPrediction(rnn.ClassOutput):
+    """An output layer with classes, word by word, whose errors are off."""
+
+    def predict(self, s, target):
+        cost, sent = super().predict(s, target)
+        return cost, wrong(sent)
+
+
 class OffCost(rnn.ChunkLearner):
     """A learner that returns a cost that is off."""
 
@@ -634,6 +729,8 @@ OFF = {  # classes, in place of which stand others
     "PendingUpdates": [TooMuch],
     "Tiles": [OffTiles],
     "OutputLayer": [off_forward(0), off_forward(1), OffBackward],
+    "ClassLayer": [OffClassForward, OffClassBackward],
+    "ClassOutput": [OffPrediction],
     "ChunkLearner": [OffCost, *map(overdoing, range(3))],
 }
 CASES = [

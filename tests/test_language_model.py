@@ -15,13 +15,19 @@ import rnn.language_model as language_model
 from rnn import (
     SMALL_LANGUAGE,
     ChunkLearner,
+    ClassLayer,
+    ClassOutput,
     DivergenceError,
     Dropout,
     LanguageModel,
     Parameters,
     Schedule,
+    class_edges,
+    class_log_outputs,
     entropy,
     generate,
+    hidden_states,
+    init_classes,
     init_parameters,
     lanes,
     learn_online,
@@ -356,6 +362,7 @@ def test_integers_of_numpy_are_integers(model, tmp_path):
                 "vocab_size": 2,
                 "batch": 1,
                 "chunk": 1,
+                "classes": 1,
             }.items()
             for value in (lowest - 1, 2.5, "3", True, 3.0)
         ),
@@ -366,9 +373,14 @@ def test_integers_of_numpy_are_integers(model, tmp_path):
             for p in (-0.1, 1, 0.1, math.nan, "0.1", None, True)
         ),
         *(
-            ("optimizer", name, "sgd, or with a batch above 1 adam")
+            (
+                "optimizer",
+                name,
+                "sgd, or with a batch above 1 and without classes adam",
+            )
             for name in ("adam", "SGD", "", 5, [])
         ),
+        *(("decay", name, "halving or linear") for name in ("Linear", "", None, 1)),
         ("activation", "sigmoid", "one of sigmoid, tanh, relu"),
         ("activation", np.tanh, "one of sigmoid, tanh, relu"),
         *(
@@ -536,7 +548,7 @@ def test_the_bytes_do_not_depend_on_the_threads(tmp_path, monkeypatch, dtype):
     settings = {"batch": 5, "chunk": 20, "dropout": 0.2, "dtype": dtype, "epochs": 2}
     files = []
     for count in (1, 2, 3, None):
-        monkeypatch.setattr(language_model, "workers", partial(workers, count))
+        monkeypatch.setattr(language_model, "workers", lambda *_, n=count: workers(n))
         model = LanguageModel(30, **settings, seed=1).fit(TEXT)
         model.save(tmp_path / "m.npz")
         files.append((tmp_path / "m.npz").read_bytes())
@@ -630,6 +642,9 @@ def test_a_model_of_chunks_goes_on_learning_word_by_word(alpha):
         {"dropout": 0.3, "chunk": 5},
         {"optimizer": "sgd", "dropout": 0.2, "dtype": np.float32},
         {"alpha": 0.6},  # some epochs make it worse
+        {"optimizer": "sgd", "alpha": 3.0, "decay": "linear"},
+        {"optimizer": "sgd", "classes": 4, "dropout": 0.2},
+        {"optimizer": "sgd", "classes": 1, "alpha": 3.0, "decay": "linear"},
     ],
 )
 def test_a_training_in_chunks_goes_on_as_if_it_never_stopped(tmp_path, settings):
@@ -704,7 +719,14 @@ def test_a_training_that_has_not_begun_can_be_resumed(tmp_path, monkeypatch, set
 
 @pytest.mark.parametrize("calls", [1, 2, 3, 4, 6])
 @pytest.mark.parametrize(
-    "settings", [{}, {"dtype": np.float32, "tau": 1}, {"characters": True}]
+    "settings",
+    [
+        {},
+        {"dtype": np.float32, "tau": 1},
+        {"characters": True},
+        {"classes": 4},
+        {"classes": 3, "dtype": np.float32, "decay": "linear"},
+    ],
 )
 def test_a_training_goes_on_as_if_it_never_stopped(
     tmp_path, monkeypatch, calls, settings
@@ -1301,3 +1323,149 @@ def test_characters_are_tokens(characters):
     assert found.nats == pytest.approx(expected, rel=1e-12)
     assert found.words == len(index_text("the dogs\n\nbärk", True).indices)
     assert characters.perplexity(text) < len(characters.vocabulary)
+
+
+# Classes, and the linear decay.
+
+
+CLASSES = [
+    {"epochs": 2, "classes": 5},
+    {"epochs": 2, "classes": 5, "batch": 4, "chunk": 10},
+]
+
+
+def class_weights(model):
+    """The parameters and the weights of the classes."""
+    return Parameters(*model.params), model.word_classes
+
+
+@pytest.mark.parametrize("settings", CLASSES)
+def test_a_model_with_classes_learns_as_its_parts_do(settings):
+    model = LanguageModel(10, **settings, alpha=0.3, decay="linear").fit(TEXT, OTHER)
+    indices = model.vocabulary.encode(tokenize(TEXT))
+    rng, N = np.random.default_rng(0), len(model.vocabulary)
+    params = init_parameters(N, 10, rng)
+    edges = class_edges(np.bincount(indices, minlength=N), 5)
+    classes = init_classes(edges, 10, rng)
+    assert (model.word_classes.edges == edges).all()
+    for alpha in (0.3, 0.15):
+        if model.batch == 1:
+            text, layer = stream(indices), ClassOutput(params.V, classes)
+            learn_online(params, *text, alpha, 4, output=layer)
+        else:
+            words, targets = (lanes(part, 4) for part in stream(indices))
+            layer = partial(ClassLayer, classes=classes)
+            learner = ChunkLearner(params, 4, 10, None, output=layer)
+            for t in range(0, len(words), 10):
+                learner.learn(words[t : t + 10], targets[t : t + 10], alpha)
+    # pieces settle what waits at other words, which rounds otherwise
+    np.testing.assert_allclose(model.word_classes.Q, classes.Q, rtol=1e-9, atol=1e-11)
+    for found, expected in zip(model.params, params, strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("settings", CLASSES)
+def test_a_text_costs_what_its_classes_and_words_cost(settings):
+    model = LanguageModel(10, **settings).fit(TEXT, OTHER)
+    params, classes = class_weights(model)
+    words, targets = stream(model.vocabulary.encode(tokenize(OTHER)))
+    log_y = class_log_outputs(params, hidden_states(params, words), classes)
+    costs = -np.take_along_axis(log_y, targets[:, np.newaxis], axis=1)
+    found = model.evaluate(OTHER)
+    assert found.nats == pytest.approx(costs.mean(), rel=1e-12)
+    assert model.history[-1].valid == pytest.approx(found.nats, rel=1e-12) or (
+        model.history[0].valid < model.history[-1].valid
+    )
+    drawn = model.sample(np.random.default_rng(5), 30)
+    scores = partial(class_log_outputs, classes=classes)
+    expected = generate(params, np.random.default_rng(5), 30, [0], scores=scores)
+    assert tokenize(drawn)[:20] == model.vocabulary.decode(expected)[:20]
+
+
+@pytest.mark.parametrize("settings", CLASSES)
+def test_with_classes_dynamic_evaluation_leaves_the_model(settings):
+    model = LanguageModel(10, **settings).fit(TEXT, OTHER)
+    params, classes = class_weights(model)
+    before = [array.copy() for array in (*params, *classes)]
+    static, dynamic = model.evaluate(OTHER), model.evaluate(OTHER, dynamic=True)
+    assert static.nats != dynamic.nats
+    for array, old in zip((*model.params, *model.word_classes), before, strict=True):
+        assert (array == old).all()
+
+
+@pytest.mark.parametrize("settings", CLASSES)
+def test_classes_that_diverge_at_once_leave_the_first_weights(settings):
+    model = LanguageModel(10, **settings, alpha=1e6)
+    with pytest.raises(DivergenceError, match=r"^alpha is 1e\+06: learning diverged"):
+        model.fit(TEXT, OTHER)
+    rng = np.random.default_rng(0)
+    assert_same(model.params, init_parameters(len(model.vocabulary), 10, rng))
+    again = init_classes(model.word_classes.edges, 10, rng)
+    assert (model.word_classes.Q == again.Q).all()
+
+
+def test_there_are_no_more_classes_than_words():
+    with pytest.raises(ValueError, match=r"^classes is 90: expected at most \d+, the"):
+        LanguageModel(classes=90).fit("a b\n" * 9)
+    with pytest.raises(ValueError, match=r"^optimizer is 'adam': expected sgd, or"):
+        LanguageModel(classes=3, batch=2, optimizer="adam")
+    assert LanguageModel(classes=3, batch=2).optimizer == "sgd"
+
+
+@pytest.mark.parametrize("settings", CLASSES)
+def test_a_file_whose_classes_do_not_fit_is_refused(tmp_path, settings):
+    path = tmp_path / "m.npz"
+    LanguageModel(10, **settings).fit(TEXT, OTHER).save(path)
+    header, arrays = read_arrays(path)
+    Q, edges = arrays["Q"], arrays["edges"]
+    wrong = [
+        {"Q": Q[:-1]},
+        {"Q": Q.astype(np.float32)},
+        {"Q": Q * np.nan},
+        {"Q": None},
+        {"edges": None},
+        {"edges": edges[::-1].copy()},
+        {"edges": edges.astype(np.int32)},
+        {"edges": edges + 1},
+        {"training.Q": None},
+        {"training.Q": Q[:, :-1].copy()},
+        {"R": Q},
+    ]
+    for change in wrong:
+        kept = {k: v for k, v in {**arrays, **change}.items() if v is not None}
+        write_arrays(path, header, kept)
+        with pytest.raises(ModelFileError, match=r"holds no model that fits"):
+            LanguageModel.load(path)
+    for value in (None, 4, 6, True, 0, "5"):
+        settings_then = header["settings"] | {"classes": value}
+        write_arrays(path, {**header, "settings": settings_then}, arrays)
+        with pytest.raises(ModelFileError, match=r"holds no model that fits"):
+            LanguageModel.load(path)
+
+
+@pytest.mark.parametrize("settings", [{}, {"batch": 4, "chunk": 10}])
+def test_the_rate_falls_in_equal_steps(settings):
+    model = LanguageModel(5, **settings, alpha=0.4, epochs=4, decay="linear")
+    model.fit(TEXT, OTHER)
+    rates = [epoch.alpha for epoch in model.history]
+    np.testing.assert_allclose(rates, [0.4, 0.3, 0.2, 0.1], rtol=1e-12)
+    assert model.training is None
+
+
+def test_what_the_validation_text_says_does_not_steer_a_linear_decay(monkeypatch):
+    found = []
+    for costs in ([3.0, 5.0, 4.0], [5.0, 4.0, 3.0]):
+        costs_left, seen = iter(costs), []
+        monkeypatch.setattr(
+            language_model, "text_loss", lambda *_, left=costs_left: next(left)
+        )
+        model = LanguageModel(5, epochs=3, decay="linear")
+
+        def keep(progress, model=model, seen=seen):
+            seen.append(model.training.params.W.copy())
+
+        model.fit(TEXT, OTHER, progress=keep)
+        best = seen[len(seen) * (1 + costs.index(3.0)) // 3 - 1]
+        assert (best == model.params.W).all()
+        found.append(seen)
+    assert all((a == b).all() for a, b in zip(*found, strict=True))

@@ -187,13 +187,15 @@ def test_tiles_make_the_product_by_the_transpose(H, rows, count):
 
 
 def test_there_are_as_many_workers_as_asked_for(monkeypatch):
-    for count in (1, 3):
+    for count in (2, 3):
         with workers(count) as pool:
             assert pool._max_workers == count
-    for processors, count in ((3, 3), (None, 1)):
+    for processors, count in ((3, 3), (2, 2), (1, None), (None, None)):
         monkeypatch.setattr(minibatch.os, "cpu_count", lambda n=processors: n)
         with workers() as pool:
-            assert pool._max_workers == count
+            assert (pool and pool._max_workers) == count
+    with workers(1) as pool:
+        assert pool is None
 
 
 @pytest.mark.parametrize("count", [0, -2, 1.5, True])
@@ -296,10 +298,10 @@ def test_ordinary_logits_are_made_once(pool, monkeypatch):
 
 
 def test_the_words_are_cut_into_stripes_of_equal_length(pool):
-    for N in (3, 8, 83):
-        stripes = OutputLayer(np.zeros((N, 2)), 1, pool).stripes
+    for N, count in ((3, 8), (8, 8), (83, 8), (83, 1), (83, 5)):
+        stripes = OutputLayer(np.zeros((N, 2)), 1, pool, count).stripes
         lengths = [len(stripe.V) for stripe in stripes]
-        assert len(lengths) == min(N, minibatch._STRIPES)
+        assert len(lengths) == min(N, count)
         assert max(lengths) - min(lengths) <= 1
         for stripe in stripes:
             halves = [len(stripe.V[half]) for half in stripe.halves]
