@@ -534,7 +534,7 @@ def against_toolkit(program: str, H: int) -> dict[str, float]:
     rng = np.random.default_rng(0)
     start, more = 20_000, 60_000
     words = [f"w{m}" for m in zipf_words(N, (start + more,), rng)]
-    case = Case.make(H, (12, 16))  # the chunks of the results chapter
+    case = Case.make(H, (16, 32))
     step = class_learner(case, 100)
     rates: dict[str, list[float]] = {"this book": [], "toolkit": []}
     with TemporaryDirectory() as folder:

@@ -44,7 +44,7 @@ SETTINGS: tuple[tuple[str, str, Any, str], ...] = (
     ("--chunk", "chunk", int, "steps of a chunk, with --batch"),
     ("--optimizer", "optimizer", ["sgd", "adam"], "adam with --batch only"),
     ("--dropout", "dropout", float, "how much is dropped, with --batch"),
-    ("--classes", "classes", int, "classes of words, which make learning faster"),
+    ("--classes", "classes", int, "classes of words: faster, by sgd only"),
     ("--decay", "decay", ["halving", "linear"], "how the learning rate falls"),
 )
 
@@ -165,15 +165,17 @@ def _default(name: str) -> str:
         getattr(LanguageModel(batch=batch, optimizer=optimizer), name)
         for batch, optimizer in ((1, "sgd"), (2, "adam"), (2, "sgd"))
     )
-    text = "none" if name == "classes" else f"{_told(online)}"
+    text = f"{_told(name, online)}"
     if name != "batch" and adam != online:
-        text += f", with --batch {_told(adam)}"
+        text += f", with --batch {_told(name, adam)}"
     return text + (f" or for sgd {sgd:g}" if name == "alpha" else "")
 
 
-def _told(setting: Any) -> Any:
+def _told(name: str, setting: Any) -> Any:
     """A setting as it is told to people."""
-    return "no limit" if setting is None else setting
+    if setting is None:
+        return "none" if name == "classes" else "no limit"
+    return setting
 
 
 def _texts(names: Sequence[str], part: str, data_dir: str | None) -> list[Path]:
@@ -239,8 +241,8 @@ def _resumable(path: Path, given: dict[str, Any]) -> LanguageModel:
         value = getattr(model, name)
         if value != getattr(asked, name):
             raise ValueError(
-                f"--resume goes on as {path} began, with {name} = {_told(value)}: "
-                "leave the option out, or train anew"
+                f"--resume goes on as {path} began, with {name} = "
+                f"{_told(name, value)}: leave the option out, or train anew"
             )
     return model
 
@@ -417,12 +419,15 @@ def _info(options: argparse.Namespace) -> int:
     model = LanguageModel.load(options.model)
     size = len(model.vocabulary or ())
     kind = "characters" if model.characters else "words"
+    rows_of_weights = 2 * size + (model.classes or 0)
     training = "over" if model.training is None else "can go on, with --resume"
     rows = {
         "vocabulary": f"{size} {kind}",
         "hidden units": f"{model.hidden_size}, {model.activation}, {model.dtype}",
-        "parameters": f"{model.hidden_size * (2 * size + model.hidden_size)}",
-        "learning": f"alpha {model.alpha:g}, tau {_told(model.tau)}, seed {model.seed}",
+        "classes": _told("classes", model.classes),
+        "parameters": model.hidden_size * (rows_of_weights + model.hidden_size),
+        "learning": f"alpha {model.alpha:g}, decay {model.decay}, "
+        f"tau {_told('tau', model.tau)}, seed {model.seed}",
         "lanes": f"{model.batch}, in chunks of {model.chunk} steps, {model.optimizer}, "
         f"dropout {model.dropout:g}",
         "training": f"{len(model.history)} epochs of {model.epochs}, {training}",

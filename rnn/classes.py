@@ -127,6 +127,8 @@ def check_classes(params: Parameters, classes: Classes) -> Classes:
     """The classes, if they fit the parameters; else ValueError."""
     N, H = params.V.shape
     Q, edges = check_array("classes.Q", classes.Q, (None, H)), np.asarray(classes.edges)
+    if Q.ndim != 2:
+        raise ValueError(f"classes.Q has shape {Q.shape}: expected (C, {H})")
     if edges.dtype.kind not in "iu" or edges.shape != (len(Q) + 1,):
         raise ValueError(
             f"classes.edges has shape {edges.shape} and type {edges.dtype}: expected "

@@ -92,6 +92,13 @@ def pieces(
         yield np.concatenate([before, targets[:-1]]), targets
 
 
+def _width(params: Parameters, classes: Classes | None) -> int:
+    """How many logits one softmax of a word has at most."""
+    if classes:
+        return max(len(classes.Q), int(np.diff(classes.edges).max()))
+    return len(params.V)
+
+
 def text_loss(
     params: Parameters,
     indices: ArrayLike,
@@ -116,9 +123,11 @@ def text_loss(
         ValueError: if an index is out of range, or a number is not finite.
     """
     params = check_parameters(params)
+    if classes:
+        classes = check_classes(params, classes)
     total, state = 0.0, None
     checked = check_indices("indices", indices, len(params.V))
-    for words, targets in pieces(checked, max(1, 2**20 // len(params.V))):
+    for words, targets in pieces(checked, max(1, 2**20 // _width(params, classes))):
         if classes:
             total += class_loss(params, words, targets, classes, state, activation)
         else:
@@ -281,13 +290,13 @@ def _encode(vocabulary: Vocabulary, found: IndexedText) -> NDArray[np.int32]:
     return indices
 
 
-def _piece_length(params: Parameters) -> int:
-    """How many words to learn between two reports, fewer for a large vocabulary.
+def _piece_length(params: Parameters, classes: Classes | None) -> int:
+    """How many words to learn between two reports, fewer for a wide softmax.
 
     A multiple of 16, which is how many updates of V wait to be added at once: so they
     are added at the same words as if the text were one piece.
     """
-    return 16 * min(max(7, 2**17 // len(params.V)), 125)
+    return 16 * min(max(7, 2**17 // _width(params, classes)), 125)
 
 
 def _chunks(
@@ -570,8 +579,10 @@ class LanguageModel:
         vocabulary, indices, held_out = self._read_texts(text, valid, resume)
         run = self._begin(vocabulary, indices, held_out, resume)
         threads: contextlib.AbstractContextManager[Pool] = contextlib.nullcontext()
-        if self.batch > 1:  # the products of classes are too small to be shared
-            threads = workers(1 if self.classes else None)
+        if self.classes:  # products too small to be shared
+            threads = workers(1)
+        elif self.batch > 1:
+            threads = workers()
         with threads as pool:
             while run.schedule.alpha > 0 and len(self.history) < self.epochs:
                 self._read_epoch(run, indices, pool, progress)
@@ -672,7 +683,8 @@ class LanguageModel:
         """Learn from the rest of the text, a piece or a chunk at a time."""
         steps, epoch = len(indices) // self.batch, len(self.history) + 1
         if self.batch == 1:
-            parts = pieces(indices, _piece_length(run.params), run.position)
+            length = _piece_length(run.params, run.classes)
+            parts = pieces(indices, length, run.position)
             learn = partial(self._learn_piece, run)
         else:
             start = run.position // self.batch
@@ -824,7 +836,7 @@ class LanguageModel:
         """What a text costs when each word is learnt from once it was predicted."""
         total, memory = 0.0, None
         tau = cast(int, self.tau) if self.batch == 1 else _TAU
-        for words, targets in pieces(indices, _piece_length(params)):
+        for words, targets in pieces(indices, _piece_length(params, classes)):
             costs, memory = learn_online(
                 params,
                 words,
@@ -969,7 +981,7 @@ class LanguageModel:
         found = Classes(arrays[name], arrays["edges"])
         Q, edges = check_classes(self._trained()[1], found)
         types_fit = Q.dtype == self.dtype and edges.dtype == np.int64
-        if not types_fit or len(Q) != self.classes:
+        if not types_fit or Q.shape != (self.classes, self.hidden_size):
             raise ValueError(f"{name} does not fit the settings")
         return found
 

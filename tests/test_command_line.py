@@ -37,6 +37,10 @@ sys.exit(command_line.main(sys.argv[1:]))
 """
 
 
+class StopError(Exception):
+    """Raised in the midst of a training."""
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """A folder with texts, and models of words and of characters."""
@@ -257,8 +261,9 @@ def test_info_tells_what_a_file_holds(folder, run):
     assert out.splitlines() == [
         f"vocabulary    {len(model.vocabulary)} words",
         "hidden units  3, sigmoid, float64",
+        "classes       none",
         f"parameters    {size}",
-        "learning      alpha 0.1, tau 4, seed 0",
+        "learning      alpha 0.1, decay halving, tau 4, seed 0",
         "training      1 epochs of 1, can go on, with --resume",
         f"epoch  1  alpha 0.1       perplexity: training {np.exp(epoch.train):.2f}, "
         f"validation {np.exp(epoch.valid):.2f}",
@@ -271,13 +276,41 @@ def test_info_tells_how_it_was_learnt_in_chunks(folder, tmp_path, run):
     options = ("--batch", 4, "--dropout", 0.25, "--seed", 7)
     train(folder / "text.txt", path, *options)
     _, out, _ = run("info", path)
-    assert out.splitlines()[3:6] == [
-        "learning      alpha 0.01, tau no limit, seed 7",
+    assert out.splitlines()[4:7] == [
+        "learning      alpha 0.01, decay halving, tau no limit, seed 7",
         "lanes         4, in chunks of 35 steps, adam, dropout 0.25",
         "training      1 epochs of 1, can go on, with --resume",
     ]
     status, _, err = run("evaluate", path, folder / "other.txt", "--dynamic")
     assert (status, err) == (0, "")
+
+
+@pytest.mark.parametrize("more", [(), ("--batch", 4)])
+def test_a_model_with_classes_is_trained_and_used(folder, tmp_path, run, more):
+    path = tmp_path / "m.npz"
+    train(folder / "text.txt", path, "--classes", 5, "--decay", "linear", *more)
+    model = LanguageModel.load(path)
+    status, out, err = run("info", path)
+    assert (status, err) == (0, "")
+    size = sum(matrix.size for matrix in (*model.params, model.word_classes.Q))
+    assert out.splitlines()[2:5] == [
+        "classes       5",
+        f"parameters    {size}",
+        f"learning      alpha {model.alpha:g}, decay linear, "
+        f"tau {'no limit' if more else 4}, seed 0",
+    ]
+    for how in ((), ("--dynamic",)):
+        status, out, err = run("evaluate", path, folder / "other.txt", *how)
+        found = model.perplexity(folder / "other.txt", dynamic=bool(how))
+        assert (status, err) == (0, "")
+        assert out.startswith(f"perplexity {found:.2f}")
+    expected = model.sample(np.random.default_rng(0), 12)
+    assert run("sample", path, "--words", 12) == (0, f"{expected}\n", "")
+    text = ("train", folder / "text.txt", "--model", path)
+    assert "classes is 900: expected at most" in message(
+        run(*text, "--classes", 900)[2]
+    )
+    assert LanguageModel.load(path).history == model.history
 
 
 # Texts.
@@ -910,6 +943,9 @@ def test_more_epochs_go_on_where_fewer_ended(folder, tmp_path, run, uninterrupte
         ("text.txt", "--epochs -3", r"epochs is -3: expected"),
         ("text.txt", "--batch 5", r"with batch = 1"),
         ("text.txt", "--dropout 0.5", r"dropout is 0.5: expected"),
+        ("text.txt", "--classes 5", r"m\.npz began, with classes = none: leave"),
+        ("text.txt", "--classes 0", r"classes is 0: expected"),
+        ("text.txt", "--decay linear", r"m\.npz began, with decay = halving: leave"),
     ],
 )
 def test_another_training_cannot_be_resumed(
@@ -946,6 +982,30 @@ def test_options_as_they_were_can_be_resumed_with_in_chunks(folder, tmp_path, ru
     assert run(*text, *options[2:])[0] == 0
     assert run(*text, "--epochs", 3, *options)[0] == 0
     assert len(LanguageModel.load(path).history) == 3
+
+
+def test_classes_as_they_were_can_be_resumed_with(folder, tmp_path, run):
+    path = tmp_path / "m.npz"
+    options = ("--classes", 4, "--decay", "linear", "--epochs", 3)
+    text = ("train", folder / "text.txt", "--model", path)
+    assert run(*text, "--hidden", 3, *options)[0] == 0
+    whole = path.read_bytes()
+
+    def stop(progress):
+        if (progress.epoch, progress.words) > (2, 0):
+            raise StopError
+
+    model = LanguageModel(3, classes=4, decay="linear", epochs=3)
+    with pytest.raises(StopError):
+        model.fit(folder / "text.txt", progress=stop)
+    model.save(path)
+    for wrong in (("--classes", 5), ("--decay", "halving"), ("--optimizer", "adam")):
+        found = run(*text, "--resume", *wrong)
+        assert found[0] == 2
+        assert re.search(r"with classes = 4: |with decay = linear: |r is 'adam'",
+                         message(found[2]))  # fmt: skip
+    assert run(*text, "--resume", *options)[0] == 0
+    assert path.read_bytes() == whole
 
 
 def test_a_training_that_is_over_cannot_be_resumed(folder, tmp_path, run):

@@ -15,6 +15,7 @@ import rnn.language_model as language_model
 from rnn import (
     SMALL_LANGUAGE,
     ChunkLearner,
+    Classes,
     ClassLayer,
     ClassOutput,
     DivergenceError,
@@ -24,6 +25,7 @@ from rnn import (
     Schedule,
     class_edges,
     class_log_outputs,
+    class_loss,
     entropy,
     generate,
     hidden_states,
@@ -38,6 +40,7 @@ from rnn import (
     pieces,
     relu,
     sample_text,
+    sigmoid,
     stream,
     tanh,
     text_loss,
@@ -69,6 +72,11 @@ def stop_after(calls):
             raise StopError
 
     return progress
+
+
+def weights(model):
+    """All arrays that learn, as they are best."""
+    return [*model.params, *([model.word_classes.Q] if model.word_classes else [])]
 
 
 def assert_same(found, expected):
@@ -428,8 +436,10 @@ def test_a_rate_that_diverges_is_named(settings, words, tmp_path):
     assert_same(LanguageModel.load(tmp_path / "m.npz").params, model.params)
 
 
+@pytest.mark.parametrize("classes", [None, 4])
 @pytest.mark.parametrize("settings", [SMALL, CHUNKS])
-def test_a_later_epoch_that_diverges_leaves_the_best(settings, monkeypatch):
+def test_a_later_epoch_that_diverges_leaves_the_best(settings, classes, monkeypatch):
+    settings = {**settings, "classes": classes}
     learner = "_learn_chunk" if "batch" in settings else "_learn_piece"
     learn, epochs = getattr(LanguageModel, learner), []
     best = LanguageModel(**settings, epochs=1).fit(TEXT)
@@ -438,6 +448,8 @@ def test_a_later_epoch_that_diverges_leaves_the_best(settings, monkeypatch):
         epochs.append(run.position == 0)
         if sum(epochs) == 2 and run.position:
             run.params.V[:] = np.nan
+            if classes:
+                run.classes.Q[:] = np.nan
             raise DivergenceError("learning diverged")
         return learn(self, run, *arguments)
 
@@ -448,7 +460,7 @@ def test_a_later_epoch_that_diverges_leaves_the_best(settings, monkeypatch):
     words = seen[-1].total if learner == "_learn_piece" else 2 * 4 * 7
     assert f" within the first {words} words of epoch 2; take" in str(caught.value)
     assert seen[-1].words < words
-    assert_same(model.params, best.params)
+    assert_same(weights(model), weights(best))
     assert model.history == best.history
 
 
@@ -543,9 +555,32 @@ def test_chunks_go_back_to_the_best():
     assert text_loss(model.params, indices) / len(indices) == costs[best]
 
 
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({}, []),
+        ({"batch": 4}, [()]),
+        ({"classes": 3}, [(1,)]),
+        ({"batch": 4, "classes": 3}, [(1,)]),
+    ],
+)
+def test_classes_are_learnt_in_one_thread(settings, expected, monkeypatch):
+    asked = []
+
+    def counted(*count):
+        asked.append(count)
+        return workers(*count)
+
+    monkeypatch.setattr(language_model, "workers", counted)
+    LanguageModel(3, **settings, epochs=1).fit(TEXT)
+    assert asked == expected
+
+
+@pytest.mark.parametrize("classes", [None, 1, 5])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_the_bytes_do_not_depend_on_the_threads(tmp_path, monkeypatch, dtype):
+def test_the_bytes_do_not_depend_on_the_threads(tmp_path, monkeypatch, dtype, classes):
     settings = {"batch": 5, "chunk": 20, "dropout": 0.2, "dtype": dtype, "epochs": 2}
+    settings["classes"] = classes
     files = []
     for count in (1, 2, 3, None):
         monkeypatch.setattr(language_model, "workers", lambda *_, n=count: workers(n))
@@ -672,9 +707,18 @@ def test_a_training_in_chunks_goes_on_as_if_it_never_stopped(tmp_path, settings)
     assert path.read_bytes() == (tmp_path / "whole.npz").read_bytes()
 
 
-@pytest.mark.parametrize("settings", [CHUNKS, {**CHUNKS, "dropout": 0.2}, SMALL])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        CHUNKS,
+        {**CHUNKS, "dropout": 0.2},
+        {**CHUNKS, "classes": 4},
+        SMALL,
+        {**SMALL, "classes": 4},
+    ],
+)
 def test_two_stops_leave_what_one_leaves(tmp_path, monkeypatch, settings):
-    monkeypatch.setattr(language_model, "_piece_length", lambda params: 112)
+    monkeypatch.setattr(language_model, "_piece_length", lambda *_: 112)
     files = []
     for stops in ([5], [2, 3], [1, 1, 3]):
         model = LanguageModel(**settings)
@@ -689,7 +733,9 @@ def test_two_stops_leave_what_one_leaves(tmp_path, monkeypatch, settings):
     assert files.count(files[0]) == 3
 
 
-@pytest.mark.parametrize("settings", [{}, {"optimizer": "sgd", "dropout": 0.2}])
+@pytest.mark.parametrize(
+    "settings", [{}, {"optimizer": "sgd", "dropout": 0.2}, {"classes": 3}]
+)
 def test_a_training_in_chunks_goes_on_without_a_file_between(settings):
     whole = LanguageModel(**{**CHUNKS, **settings}, epochs=3).fit(TEXT)
     model = LanguageModel(**{**CHUNKS, **settings}, epochs=3)
@@ -700,7 +746,7 @@ def test_a_training_in_chunks_goes_on_without_a_file_between(settings):
     assert_same(model.params, whole.params)
 
 
-@pytest.mark.parametrize("settings", [{}, {"optimizer": "sgd"}])
+@pytest.mark.parametrize("settings", [{}, {"optimizer": "sgd"}, {"classes": 3}])
 def test_a_training_that_has_not_begun_can_be_resumed(tmp_path, monkeypatch, settings):
     settings = {**CHUNKS, **settings, "epochs": 1}
     model = LanguageModel(**settings)
@@ -731,7 +777,7 @@ def test_a_training_that_has_not_begun_can_be_resumed(tmp_path, monkeypatch, set
 def test_a_training_goes_on_as_if_it_never_stopped(
     tmp_path, monkeypatch, calls, settings
 ):
-    monkeypatch.setattr(language_model, "_piece_length", lambda params: 700)
+    monkeypatch.setattr(language_model, "_piece_length", lambda *_: 700)
     settings = {**SMALL, "epochs": 3, **settings}
     text = "".join(LINES[:300]) if "characters" not in settings else "".join(LINES[:70])
     whole = LanguageModel(**settings).fit(text)
@@ -841,11 +887,15 @@ def content(tmp_path_factory):
     return read_arrays(path)
 
 
-@pytest.fixture(scope="module", params=["sgd", "adam"])
+@pytest.fixture(
+    scope="module",
+    params=[{"optimizer": "sgd"}, {"optimizer": "adam"}, {"classes": 4}],
+    ids=["sgd", "adam", "classes"],
+)
 def chunk_content(request, tmp_path_factory):
     """The header and arrays of a model in the midst of its training in chunks."""
     path = tmp_path_factory.mktemp("model") / "m.npz"
-    model = LanguageModel(**CHUNKS, epochs=4, dropout=0.1, optimizer=request.param)
+    model = LanguageModel(**CHUNKS, epochs=4, dropout=0.1, **request.param)
     with pytest.raises(StopError):
         model.fit("".join(LINES[:100]), OTHER, progress=stop_after(30))
     assert len(model.history) == 1
@@ -1170,7 +1220,7 @@ def test_a_literal_unk_is_not_counted_as_unknown(model):
 
 @pytest.mark.parametrize("settings", [{}, {"dtype": np.float32, "activation": tanh}])
 def test_dynamic_evaluation_learns_and_leaves_the_model(settings, monkeypatch):
-    monkeypatch.setattr(language_model, "_piece_length", lambda params: 101)
+    monkeypatch.setattr(language_model, "_piece_length", lambda *_: 101)
     model = LanguageModel(3, epochs=1, **settings).fit(TEXT)
     before = [matrix.copy("K") for matrix in model.params]
     found = model.evaluate(OTHER, dynamic=True)
@@ -1204,9 +1254,20 @@ def test_dynamic_evaluation_has_the_rate_of_training_unless_told(model):
 def test_updates_of_v_are_settled_where_they_would_be_in_one_piece(model):
     for size in (1, 30, 1000, 10_000, 10**6):
         V = np.empty((size, 0))
-        length = language_model._piece_length(model.params._replace(V=V))
+        params = model.params._replace(V=V)
+        length = language_model._piece_length(params, None)
         assert length % 16 == 0
         assert 112 <= length <= 2000
+        # of classes there are less logits, so that reports come as often
+        halves = Classes(np.empty((2, 0)), np.array([0, size // 2, size]))
+        assert length <= language_model._piece_length(params, halves) <= 2000
+    assert (
+        length
+        == 112
+        < language_model._piece_length(
+            params, Classes(np.empty((1000, 0)), np.arange(1001) * 1000)
+        )
+    )
 
 
 def test_texts_come_in_all_forms(model, tmp_path):
@@ -1383,18 +1444,81 @@ def test_a_text_costs_what_its_classes_and_words_cost(settings):
 
 
 @pytest.mark.parametrize("settings", CLASSES)
-def test_with_classes_dynamic_evaluation_leaves_the_model(settings):
+def test_with_classes_dynamic_evaluation_leaves_the_model(settings, monkeypatch):
+    monkeypatch.setattr(language_model, "_piece_length", lambda *_: 101)
     model = LanguageModel(10, **settings).fit(TEXT, OTHER)
     params, classes = class_weights(model)
     before = [array.copy() for array in (*params, *classes)]
-    static, dynamic = model.evaluate(OTHER), model.evaluate(OTHER, dynamic=True)
-    assert static.nats != dynamic.nats
+    found = model.evaluate(OTHER, dynamic=True)
     for array, old in zip((*model.params, *model.word_classes), before, strict=True):
         assert (array == old).all()
+    words, targets = stream(model.vocabulary.encode(tokenize(OTHER)))
+    U, W, V, Q, edges = before
+    layer = ClassOutput(V, Classes(Q, edges))
+    params = Parameters(U, W, V)
+    costs, _ = learn_online(params, words, targets, 0.1, 4, output=layer)
+    assert found.nats == pytest.approx(costs.mean(), rel=1e-12)
+    assert found.nats != model.evaluate(OTHER).nats
 
 
 @pytest.mark.parametrize("settings", CLASSES)
-def test_classes_that_diverge_at_once_leave_the_first_weights(settings):
+@pytest.mark.parametrize(("costs", "best"), [([3, 5, 2], 2), ([3, 5, 6], 0)])
+def test_classes_go_back_to_the_best(settings, costs, best, monkeypatch):
+    begun, ended, left = [], [], iter(costs)
+
+    def text_loss(params, indices, activation, classes):
+        ended.append([array.copy() for array in (*params, classes.Q)])
+        return next(left) * len(indices)
+
+    read_epoch = LanguageModel._read_epoch
+
+    def recorded(self, run, *arguments):
+        begun.append([array.copy() for array in (*run.params, run.classes.Q)])
+        read_epoch(self, run, *arguments)
+
+    monkeypatch.setattr(language_model, "text_loss", text_loss)
+    monkeypatch.setattr(LanguageModel, "_read_epoch", recorded)
+    model = LanguageModel(10, **{**settings, "epochs": 3}).fit(TEXT, OTHER)
+    assert [epoch.valid for epoch in model.history] == costs
+    for one, other in (
+        (begun[1], ended[0]),
+        (begun[2], ended[0]),
+        (weights(model), ended[best]),
+    ):
+        assert all((a == b).all() for a, b in zip(one, other, strict=True))
+    assert (ended[1][-1] != ended[0][-1]).any()
+
+
+@pytest.mark.parametrize(("N", "C"), [(2**17, 2**9), (2**17, 2**14), (3000, 1)])
+def test_a_text_with_classes_is_read_in_pieces(N, C, monkeypatch):
+    rng = np.random.default_rng(0)
+    params = init_parameters(N, 2, rng)
+    classes = init_classes(class_edges(np.ones(N), C), 2, rng)
+    text, lengths = rng.integers(0, N, 700), []
+
+    def counted(params, words, *arguments):
+        lengths.append(len(words))
+        return class_loss(params, words, *arguments)
+
+    monkeypatch.setattr(language_model, "class_loss", counted)
+    found = text_loss(params, text, tanh, classes)
+    whole = class_loss(params, *stream(text), classes, activation=tanh)
+    assert found == pytest.approx(whole, rel=1e-12)
+    width = max(C, N // C)
+    assert lengths[0] == min(700, 2**20 // width)
+    assert len(lengths) == -(-700 // lengths[0])
+
+
+def test_a_text_cannot_be_read_with_classes_of_other_words():
+    params = init_parameters(9, 2, np.random.default_rng(0))
+    for edges in ([0, 4, 8], [0, 9, 9], [0, 4.5, 9], [0, 9], []):
+        classes = Classes(np.zeros((2, 2)), np.array(edges))
+        with pytest.raises(ValueError, match=r"^classes\.edges "):
+            text_loss(params, [1, 2], sigmoid, classes)
+
+
+@pytest.mark.parametrize("settings", CLASSES)
+def test_classes_that_diverge_at_once_leave_the_first_weights(settings, tmp_path):
     model = LanguageModel(10, **settings, alpha=1e6)
     with pytest.raises(DivergenceError, match=r"^alpha is 1e\+06: learning diverged"):
         model.fit(TEXT, OTHER)
@@ -1402,6 +1526,11 @@ def test_classes_that_diverge_at_once_leave_the_first_weights(settings):
     assert_same(model.params, init_parameters(len(model.vocabulary), 10, rng))
     again = init_classes(model.word_classes.edges, 10, rng)
     assert (model.word_classes.Q == again.Q).all()
+    assert model.training is None
+    model.save(tmp_path / "m.npz")
+    loaded = LanguageModel.load(tmp_path / "m.npz")
+    assert_same(weights(loaded), weights(model))
+    assert (loaded.word_classes.edges == again.edges).all()
 
 
 def test_there_are_no_more_classes_than_words():
@@ -1410,6 +1539,19 @@ def test_there_are_no_more_classes_than_words():
     with pytest.raises(ValueError, match=r"^optimizer is 'adam': expected sgd, or"):
         LanguageModel(classes=3, batch=2, optimizer="adam")
     assert LanguageModel(classes=3, batch=2).optimizer == "sgd"
+    as_many = LanguageModel(5, classes=4, epochs=1).fit("a b\n" * 9)
+    assert as_many.word_classes.edges.tolist() == [0, 1, 2, 3, 4]
+    assert as_many.perplexity("a b\n") < 4
+
+
+@pytest.mark.parametrize("settings", CLASSES)
+def test_a_text_with_too_few_words_leaves_the_model(settings):
+    model = LanguageModel(10, **settings).fit(TEXT, OTHER)
+    before = weights(model), model.vocabulary, list(model.history)
+    with pytest.raises(ValueError, match=r"^classes is 5: expected at most 4, the siz"):
+        model.fit("a b\n" * 9)
+    assert_same(weights(model), before[0])
+    assert (model.vocabulary, model.history) == before[1:]
 
 
 @pytest.mark.parametrize("settings", CLASSES)
@@ -1422,6 +1564,9 @@ def test_a_file_whose_classes_do_not_fit_is_refused(tmp_path, settings):
         {"Q": Q[:-1]},
         {"Q": Q.astype(np.float32)},
         {"Q": Q * np.nan},
+        {"Q": Q.T.copy()},
+        {"Q": Q[np.newaxis]},
+        {"Q": Q[:1], "edges": edges[[0, -1]], "training.Q": Q[:1]},
         {"Q": None},
         {"edges": None},
         {"edges": edges[::-1].copy()},
@@ -1429,6 +1574,8 @@ def test_a_file_whose_classes_do_not_fit_is_refused(tmp_path, settings):
         {"edges": edges + 1},
         {"training.Q": None},
         {"training.Q": Q[:, :-1].copy()},
+        {"edges": edges[[0, 1, 1, 3, 4, 5]]},
+        {"edges": edges[:0]},
         {"R": Q},
     ]
     for change in wrong:
@@ -1444,12 +1591,40 @@ def test_a_file_whose_classes_do_not_fit_is_refused(tmp_path, settings):
 
 
 @pytest.mark.parametrize("settings", [{}, {"batch": 4, "chunk": 10}])
+def test_a_file_of_one_class_has_no_more_axes(tmp_path, settings):
+    path = tmp_path / "m.npz"
+    model = LanguageModel(10, **settings, classes=1, epochs=1).fit(TEXT, OTHER)
+    model.save(path)
+    assert LanguageModel.load(path).evaluate(OTHER) == model.evaluate(OTHER)
+    header, arrays = read_arrays(path)
+    for name in ("Q", "training.Q"):
+        write_arrays(path, header, {**arrays, name: np.ones((1, 10, 10))})
+        with pytest.raises(ModelFileError, match=f"{name} does not fit the settings"):
+            LanguageModel.load(path)
+
+
+@pytest.mark.parametrize("settings", [{}, {"classes": 3}])
+def test_a_file_without_classes_holds_none(tmp_path, settings):
+    path = tmp_path / "m.npz"
+    LanguageModel(10, **settings, epochs=1).fit(TEXT, OTHER).save(path)
+    header, arrays = read_arrays(path)
+    other = {"classes": None if settings else 3}
+    changed_header = {**header, "settings": header["settings"] | other}
+    write_arrays(path, changed_header, arrays)
+    with pytest.raises(ModelFileError, match="holds no model that fits"):
+        LanguageModel.load(path)
+    assert ("Q" in arrays) is ("edges" in arrays) is bool(settings)
+
+
+@pytest.mark.parametrize("settings", [{}, {"batch": 4, "chunk": 10}])
 def test_the_rate_falls_in_equal_steps(settings):
     model = LanguageModel(5, **settings, alpha=0.4, epochs=4, decay="linear")
     model.fit(TEXT, OTHER)
     rates = [epoch.alpha for epoch in model.history]
     np.testing.assert_allclose(rates, [0.4, 0.3, 0.2, 0.1], rtol=1e-12)
     assert model.training is None
+    with pytest.raises(ValueError, match=r"^resume is True, but the training is over"):
+        model.fit(TEXT, OTHER, resume=True)
 
 
 def test_what_the_validation_text_says_does_not_steer_a_linear_decay(monkeypatch):

@@ -309,6 +309,44 @@ def test_the_words_are_cut_into_stripes_of_equal_length(pool):
             assert halves[0] - halves[1] in (0, 1)
 
 
+# Another output layer
+
+
+class Recorded(OutputLayer):
+    """The usual output layer, which notes what it was made of."""
+
+    def __init__(self, V, rows, pool):
+        super().__init__(V, rows, pool, stripes=1)
+        self.given = rows, pool
+
+
+@pytest.mark.parametrize("limit", [0.05, math.inf])
+def test_an_output_layer_may_be_given(pool, limit):
+    params, (words, targets) = network(), text(3)
+    plain, layers = copied(params), []
+
+    def output(*given):
+        layers.append(Recorded(*given))
+        return layers[-1]
+
+    learner = ChunkLearner(params, 3, 4, pool, limit=limit, output=output)
+    usual = ChunkLearner(plain, 3, 4, pool, limit=limit)
+    for _ in range(3):
+        E = learner.learn(words, targets, 0.3)
+        assert pytest.approx(usual.learn(words, targets, 0.3), rel=1e-12) == E
+    assert_same(params, plain)
+    (layer,) = layers
+    assert layer.V is params.V
+    assert layer.given == (12, pool)
+    assert learner.gradient(words, targets)[1].V is layer.gradient
+
+
+def test_adam_is_refused_with_an_output_layer_that_is_given(pool):
+    message = "^adam is True: expected False with an output of its own$"
+    with pytest.raises(ValueError, match=message):
+        ChunkLearner(network(), 3, 4, pool, adam=True, output=OutputLayer)
+
+
 # The gradient of a chunk
 
 
@@ -398,6 +436,25 @@ def test_a_hidden_layer_in_tiles(pool, tau):
     H, B = 510, 9
     assert [len(Tiles(np.eye(H), rows)._tiles) for rows in (5, B)] == [2, 3]
     check_gradient(pool, 1, 3, B, H, 5, tau, tanh)
+
+
+@pytest.mark.parametrize(("H", "B"), [(700, 9), (2001, 1)])
+def test_a_large_hidden_layer_by_halves_of_the_lanes(pool, H, B):
+    """So large that half of the lanes is a task, of one lane the whole."""
+    N, T, rng = 3, 2, np.random.default_rng(1)
+    U, V = rng.normal(size=(N, H)).T, rng.normal(size=(N, H))
+    W = np.zeros((H, H), np.float32)
+    rows, columns = rng.integers(0, H, (2, 10 * H))
+    W[rows, columns] = rng.uniform(-0.3, 0.3, 10 * H)
+    params = Parameters(U.astype(np.float32), W, V.astype(np.float32))
+    words, targets = text(T, B, N)
+    learner = ChunkLearner(params, B, T, pool, dropout=Dropout(inputs=0.3))
+    learner.gradient(words, targets, np.random.default_rng(7))
+    mask = dropout_mask(np.random.default_rng(7), (T, B, H), 0.3, np.float32)
+    s = np.zeros((B, H), np.float32)
+    for t in range(T):
+        s = sigmoid(params.U.T[words[t]] * mask[t] + s @ W.T)
+    np.testing.assert_allclose(learner.state, s, rtol=1e-4)
 
 
 # The complex step, with and without dropout
@@ -724,6 +781,19 @@ def test_a_gradient_that_overflows_is_told_without_a_warning(pool, tau, dtype, a
     learner = ChunkLearner(params, 3, 3, pool, tau=tau)
     with pytest.raises(DivergenceError, match=r"^alpha is 1e\+.*: learning diverged"):
         learner.learn(words, targets, alpha)
+    assert equal(params, before)
+
+
+@pytest.mark.parametrize("tau", [None, 0, 1])
+def test_one_lane_that_overflows_is_told(pool, tau):
+    params, (words, targets) = network(), text(3)
+    params.V[0] = 1e308
+    before = copied(params)
+    learner = ChunkLearner(params, 3, 3, pool, relu, tau)
+    learner.state = np.zeros((3, 4))
+    learner.state[1] = 1e10
+    with pytest.raises(DivergenceError, match=r"^alpha is 0.1: learning diverged"):
+        learner.learn(words, targets, 0.1)
     assert equal(params, before)
 
 

@@ -25,8 +25,11 @@ from rnn.sgd import (
     Moments,
     PendingUpdates,
     Schedule,
+    SoftmaxOutput,
     adam_step,
+    adam_update,
     clip,
+    cost_and_error,
     lanes,
     learn_online,
     next_schedule,
@@ -203,6 +206,20 @@ def test_sixteen_updates_are_settled_unless_told_otherwise():
     pending.add(np.ones(2), np.ones(1))
     assert pending.count == 0
     assert V.tolist() == [[16], [16]]
+
+
+def test_updates_are_settled_in_either_order_of_memory():
+    rng = np.random.default_rng(2)
+    start, errors, states = rng.normal(size=(5, 3)), *rng.normal(size=(2, 4, 5))
+    states = states[:, :3]
+    for V in (start.copy(order="C"), start.copy(order="F")):
+        place = V.ctypes.data
+        pending = PendingUpdates(V)
+        for e, s in zip(errors, states, strict=True):
+            pending.add(e, s)
+        pending.settle()
+        np.testing.assert_allclose(V, start + errors.T @ states, rtol=1e-12)
+        assert V.ctypes.data == place
 
 
 def test_updates_are_settled_when_a_block_ends_by_an_error():
@@ -406,6 +423,77 @@ def test_large_logits_cost_what_they_differ_by():
     params.U[:], params.W[:], params.V[:] = 0, 0, [[0.0], [2000.0], [1800.0]]
     costs, _ = learn_online(params, [0, 0, 0], [1, 2, 0], 0, 0, ceiling=math.inf)
     assert costs.tolist() == [0, 100, 1000]  # the state is 1/2
+
+
+# Another output layer
+
+
+@pytest.mark.parametrize("size", [1, 3, 1000])
+def test_an_output_layer_may_be_given(size):
+    start, (words, targets) = network(), text(40)
+    params, plain = copied(start), copied(start)
+    output = SoftmaxOutput(params.V, size)
+    costs, _ = learn_online(params, words, targets, 0.1, 4, output=output)
+    expected, _ = learn_online(plain, words, targets, 0.1, 4)
+    np.testing.assert_allclose(costs, expected, rtol=1e-12)
+    assert output.count == 0  # nothing waits at the end
+    same(params, plain)
+
+
+class Constant:
+    """An output layer that sends 1 back, and notes what it is told."""
+
+    def __init__(self):
+        self.told = []
+
+    def __enter__(self):
+        self.told.append("begin")
+        return self
+
+    def __exit__(self, *exception):
+        self.told.append("end")
+
+    def predict(self, s, target):
+        self.told.append(target)
+        return 0.25, np.ones_like(s)
+
+    def learn(self, step):
+        self.told.append(step)
+
+
+def test_the_output_layer_alone_decides_what_costs_and_is_sent_back():
+    params, output = network(), Constant()
+    before, V = copied(params), params.V.copy()
+    costs, memory = learn_online(params, [2], [3], 0.1, 0, output=output)
+    assert costs.tolist() == [0.25]
+    assert (params.V == V).all()
+    s = sigmoid(before.U[:, 2])
+    begin, target, step, end = output.told
+    assert (begin, target, end) == ("begin", 3, "end")
+    np.testing.assert_allclose(step, 0.1 * s, rtol=1e-12)
+    np.testing.assert_allclose(memory.states, [s], rtol=1e-12)
+    expected = before.U[:, 2] + 0.1 * s * (1 - s)
+    np.testing.assert_allclose(params.U[:, 2], expected, rtol=1e-12)
+
+
+def test_the_output_layer_ends_when_learning_diverges():
+    output = Constant()
+    with pytest.raises(DivergenceError):
+        learn_online(network(), [2], [3], 0.1, 0, ceiling=0.1, output=output)
+    assert output.told == ["begin", 3, "end"]  # and nothing was learnt
+
+
+def test_a_cost_and_an_error_are_those_of_the_softmax():
+    z = np.array([1.0, -2.0, 0.5])
+    y = np.exp(z) / np.exp(z).sum()
+    for shift in (0.0, 1e4, -1e4):
+        given = z + shift
+        kept = given.copy()
+        cost, e_o = cost_and_error(given, 1)
+        assert cost == pytest.approx(-math.log(y[1]), rel=1e-10)
+        np.testing.assert_allclose(e_o, np.eye(3)[1] - y, rtol=1e-10)
+        assert (given == kept).all()
+        assert type(cost) is float
 
 
 # Rates that are too large
@@ -678,6 +766,22 @@ def test_the_constants_are_the_usual_ones():
             other, network(seed), same_moments, 0.001, 0.9, 0.999, 1e-8
         )
     assert equal(params, other)
+
+
+def test_one_array_takes_the_same_step_with_the_same_constants():
+    params = network()
+    gradient = Parameters(*(np.cos(matrix) for matrix in params))
+    V, m, v = params.V.copy(), np.zeros((5, 4)), np.zeros((5, 4))
+    moments = None
+    for n in (1, 2, 3):
+        adam_update(V, gradient.V, m, v, n, 0.1)
+        moments = adam_step(params, gradient, moments, 0.1)
+    np.testing.assert_allclose(V, params.V, rtol=1e-12)
+    np.testing.assert_allclose(m, moments.mean.V, rtol=1e-12)
+    np.testing.assert_allclose(v, moments.square.V, rtol=1e-12)
+    tiny, before = np.full(1, 1e-8), np.zeros(1)  # where epsilon counts
+    adam_update(before, tiny, np.zeros(1), np.zeros(1), 1, 0.1)
+    assert before == pytest.approx(-0.05, rel=1e-12)
 
 
 def test_epsilon_keeps_a_weight_without_gradient_where_it_is():

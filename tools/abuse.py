@@ -322,7 +322,8 @@ def fuzz_model(path: Path, rng: random.Random) -> str:
 
 def fuzz_language_model(path: Path, rng: random.Random) -> str:
     """Load a model, one thing in its header or arrays changed, from a whole file."""
-    header, arrays = copy.deepcopy(saved_model(rng.choice([1, 2])))
+    settings = rng.choice([1, 2]), rng.choice([None, 3])
+    header, arrays = copy.deepcopy(saved_model(*settings))
     place: Any = header
     while isinstance(place, dict | list) and place:
         keys = list(place) if isinstance(place, dict) else range(len(place))
@@ -343,9 +344,12 @@ def fuzz_language_model(path: Path, rng: random.Random) -> str:
 
 
 @functools.cache
-def saved_model(batch: int) -> tuple[dict[str, Any], dict[str, Any]]:
+def saved_model(
+    batch: int, classes: int | None
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """The content of the file of a small model whose training was interrupted."""
-    model = LanguageModel(hidden_size=3, tau=2, epochs=2, min_count=1, batch=batch)
+    settings: dict[str, Any] = {"tau": 2, "epochs": 2, "min_count": 1}
+    model = LanguageModel(3, **settings, batch=batch, classes=classes)
 
     def stop(progress: Any) -> None:
         if progress.epoch == 2:

@@ -1,4 +1,4 @@
-"""The book's own prose as a plain text: the English that chapter 12 learns from.
+"""The book's own prose as a plain text: the English that a chapter learns from.
 
 Usage: python tools/prose.py > FILE   (rnn/prose.txt was made so, once; it is frozen)
 
