@@ -23,6 +23,7 @@ from .classes import (
     class_edges,
     class_log_outputs,
     class_loss,
+    class_size,
     class_step_cost,
     init_classes,
 )
@@ -211,6 +212,7 @@ __all__ = [
     "class_edges",
     "class_log_outputs",
     "class_loss",
+    "class_size",
     "class_step_cost",
     "clip",
     "clip_factor",

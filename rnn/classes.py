@@ -32,6 +32,7 @@ __all__ = [
     "class_edges",
     "class_log_outputs",
     "class_loss",
+    "class_size",
     "class_step_cost",
     "init_classes",
 ]
@@ -75,6 +76,18 @@ def _check_counts(counts: ArrayLike) -> NDArray[Any]:
     return array
 
 
+def class_size(counts: ArrayLike, edges: NDArray[Any]) -> float:
+    """sum_c p_c n_c: how many words the class of a target has on average.
+
+    Args:
+        counts: how often each word occurs, shape (N,).
+        edges: the classes, from `class_edges`.
+    """
+    counts = _check_counts(counts)
+    p = np.add.reduceat(counts, edges[:-1]) / counts.sum()
+    return float(p @ np.diff(edges))
+
+
 def class_step_cost(counts: ArrayLike, edges: NDArray[Any], hidden_size: int) -> float:
     """3 H (C + sum_c p_c n_c + H) multiplications a word, :eq:`eq-class-step-cost`.
 
@@ -83,10 +96,8 @@ def class_step_cost(counts: ArrayLike, edges: NDArray[Any], hidden_size: int) ->
         edges: the classes, from `class_edges`.
         hidden_size: H.
     """
-    counts = _check_counts(counts)
-    p = np.add.reduceat(counts, edges[:-1]) / counts.sum()
-    size = float(p @ np.diff(edges))
-    return 3 * hidden_size * (len(edges) - 1 + size + hidden_size)
+    rows = len(edges) - 1 + class_size(counts, edges)
+    return 3 * hidden_size * (rows + hidden_size)
 
 
 class Classes(NamedTuple):
@@ -233,10 +244,11 @@ class _WordErrors:
         self.V, self.states, c = V, states[order], found[order]
         sizes = np.diff(classes.edges)[c]  # how many elements a row has
         starts = np.cumsum(sizes) - sizes
+        # logits, then errors, of all rows one after another; the blocks are views
         e = np.empty(sizes.sum(), np.result_type(V, states))
         self.blocks = list(self._cut(e, c, starts, classes.edges))
         columns = np.ascontiguousarray(self.states.T)
-        for rows, words, z in self.blocks:  # in this order three times as fast
+        for rows, words, z in self.blocks:  # OpenBLAS is faster in this order
             z[:] = (V[words] @ columns[:, rows]).T
         at = starts + targets[order] - classes.edges[c]
         costs = self._to_errors(e, starts, sizes, at)
@@ -269,8 +281,8 @@ class _WordErrors:
         costs: NDArray[Any] = -e[at]
         np.exp(e, out=e)
         n = np.add.reduceat(e, starts)
-        e *= np.repeat(-1 / n, sizes)
-        e[at] += 1
+        e *= np.repeat(-1 / n, sizes)  # minus the distribution
+        e[at] += 1  # target minus distribution
         costs += np.log(n)
         return costs
 
@@ -289,10 +301,15 @@ class _WordErrors:
 
     def square(self) -> float:
         """The sum of the squares of the elements of sum e_w s^T."""
-        return sum(
-            float(np.vdot(e @ e.T, s @ s.T))
-            for s, e in ((self.states[rows], e) for rows, _, e in self.blocks)
-        )
+        square = 0.0
+        for rows, _, e in self.blocks:
+            s = self.states[rows]
+            if len(e) > e.shape[1]:  # then the product itself is small
+                product = e.T @ s
+                square += float(np.vdot(product, product))
+            else:
+                square += float(np.vdot(e @ e.T, s @ s.T))
+        return square
 
     def add_to(self, out: NDArray[Any], scale: float) -> None:
         """Add scale times sum e_w s^T to the rows of its words."""
@@ -300,7 +317,7 @@ class _WordErrors:
         few = max(1, 2**16 // out.shape[1])  # rows that stay in the cache
         part = np.empty((few, out.shape[1]), out.dtype)
         for rows, words, e in self.blocks:
-            # of a column and a row NumPy's matmul makes ten times the time of multiply
+            # NumPy's matmul is slow for a column times a row
             product = np.multiply if len(e) == 1 else np.matmul
             for a in range(0, e.shape[1], few):
                 errors = e.T[a : a + few]
