@@ -145,6 +145,7 @@ def check_classes(params: Parameters, classes: Classes) -> Classes:
             f"classes.edges has shape {edges.shape} and type {edges.dtype}: expected "
             f"({len(Q) + 1},), of integers, for {len(Q)} classes"
         )
+    edges = edges.astype(np.int64)  # of unsigned ones no difference is negative
     if (edges[0], edges[-1]) != (0, N) or (np.diff(edges) < 1).any():
         raise ValueError(
             f"classes.edges goes from {edges[0]} to {edges[-1]}: expected 0 to {N}, "
@@ -309,7 +310,7 @@ class _WordErrors:
                 square += float(np.vdot(product, product))
             else:
                 square += float(np.vdot(e @ e.T, s @ s.T))
-        return square
+        return max(square, 0.0)  # where rows cancel, rounding may leave less; keeps nan
 
     def add_to(self, out: NDArray[Any], scale: float) -> None:
         """Add scale times sum e_w s^T to the rows of its words."""
@@ -352,7 +353,8 @@ def class_loss(
             number is not finite; the message names the argument.
     """
     states = hidden_states(params, words, s_init, activation)
-    targets = check_targets(targets, states.shape[:-1], len(params.V)).reshape(-1)
+    targets = check_targets(targets, states.shape[:-1], len(params.V))
+    targets = targets.reshape(-1).astype(np.intp)
     classes = check_classes(params, classes)
     rows = states.reshape(-1, states.shape[-1])
     of_class = summed_cost(log_softmax(rows @ classes.Q.T), classes.of(targets))
@@ -400,7 +402,11 @@ class ClassLayer:
         """Tasks that return sums of squares of scale times the gradient."""
         words, self._scale = self._words, scale
         assert words
-        return [lambda: scale**2 * words.square(), *self._top.backward(states, scale)]
+        # a product, since a power that overflows raises OverflowError
+        return [
+            lambda: scale * scale * words.square(),
+            *self._top.backward(states, scale),
+        ]
 
     def descend(self, factor: float) -> list[Callable[[], Any]]:
         """Tasks that subtract factor times the gradient from Q and V."""

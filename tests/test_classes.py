@@ -641,3 +641,50 @@ def test_arguments_out_of_range_are_named():
     output = partial(ClassLayer, classes=classes)
     with pytest.raises(ValueError, match=r"^adam is True: expected False with an out"):
         ChunkLearner(params, 3, 4, None, adam=True, output=output)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_rows_that_cancel_make_a_norm_near_zero(dtype):
+    """The sum of products of errors and states is rounded below 0 at times."""
+    B, words = 20, np.zeros((1, 20), int)
+    for k in range(1, B):  # y is (k, B - k) / B, and so are the targets
+        params, classes, *_, state = case(2, 1, B=B, dtype=dtype)
+        state[:] = 0
+        s = hidden_states(params, words, state)[0, 0]
+        params.V[:] = np.outer([math.log(k / (B - k)), 0], s / (s @ s))
+        found, _ = learner(params, classes, words, state)
+        slopes = found.gradient(words, np.array([[0] * k + [1] * (B - k)]))[1]
+        assert 0 <= slopes.norm < (1e-7 if dtype is np.float64 else 1e-2)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("N", [3, 6, 7, 10])
+def test_rows_that_cancel_in_a_class_of_as_many_words(N, dtype):
+    params, classes, *_, state = case(N, 1, B=N, dtype=dtype)
+    state[:], params.V[:] = 0, 0  # so that y is 1 / N, and each word follows once
+    words, targets = np.zeros((1, N), int), np.arange(N)[np.newaxis]
+    found, _ = learner(params, classes, words, state)
+    norm = found.gradient(words, targets)[1].norm
+    assert 0 <= norm < (1e-7 if dtype is np.float64 else 1e-2)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_a_rate_whose_square_overflows_is_told(dtype):
+    params, classes, words, targets, state = case(15, 4, dtype=dtype)
+    before, its = copies(params, classes)
+    found, _ = learner(params, classes, words, state)
+    with pytest.raises(DivergenceError, match=r"^alpha is 1e\+200: learning diverged"):
+        found.learn(words, targets, 1e200)
+    for a, b in zip((*params, classes.Q), (*before, its.Q), strict=True):
+        assert (a == b).all()
+
+
+@pytest.mark.parametrize("kind", ["i1", "u1", "u2", "i8", "u8"])
+def test_words_and_edges_of_any_integer_type(kind):
+    params, classes, words, targets, _ = case(9, 3)
+    E = class_loss(params, words, targets, classes)
+    low = classes._replace(edges=classes.edges.astype(kind))
+    assert class_loss(params, words.astype(kind), targets.astype(kind), low) == E
+    wrong = classes._replace(edges=np.array([0, 5, 2, 9], kind))
+    with pytest.raises(ValueError, match=r"^classes.edges goes from 0 to 9: expected"):
+        check_classes(params, wrong)
