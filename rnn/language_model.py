@@ -979,8 +979,8 @@ class LanguageModel:
     def _classes(self, arrays: dict[str, NDArray[Any]], name: str) -> Classes:
         """The classes, with the weights of this name, if they fit the settings."""
         found = Classes(arrays[name], arrays["edges"])
-        Q, edges = check_classes(self._trained()[1], found)
-        types_fit = Q.dtype == self.dtype and edges.dtype == np.int64
+        Q, _ = check_classes(self._trained()[1], found)
+        types_fit = Q.dtype == self.dtype and found.edges.dtype == np.int64
         if not types_fit or Q.shape != (self.classes, self.hidden_size):
             raise ValueError(f"{name} does not fit the settings")
         return found
