@@ -240,9 +240,9 @@ class _WordErrors:
         states: NDArray[Any],
         targets: NDArray[Any],
     ) -> None:
-        found = classes.of(targets)
-        self._order = order = np.argsort(found, kind="stable")
-        self.V, self.states, c = V, states[order], found[order]
+        c = classes.of(targets)
+        self._order = order = np.argsort(c, kind="stable")
+        self.V, self.states, c = V, states[order], c[order]
         sizes = np.diff(classes.edges)[c]  # how many elements a row has
         starts = np.cumsum(sizes) - sizes
         # logits, then errors, of all rows one after another; the blocks are views
@@ -264,14 +264,12 @@ class _WordErrors:
     ) -> Iterator[_Block]:
         """The elements of all rows, as a matrix for each class that occurs."""
         found, first = np.unique(c, return_index=True)
-        bounds = [*first.tolist(), len(c)]
-        places = [*starts[first].tolist(), len(e)]
-        for k, (a, b) in enumerate(
-            zip(edges[found].tolist(), edges[found + 1].tolist(), strict=True)
-        ):
-            part = e[places[k] : places[k + 1]]
-            rows = slice(bounds[k], bounds[k + 1])
-            yield _Block(rows, slice(a, b), part.reshape(-1, b - a))
+        words = edges[np.stack([found, found + 1], axis=1)].tolist()
+        rows = pairwise([*first.tolist(), len(c)])
+        parts = pairwise([*starts[first].tolist(), len(e)])
+        for (a, b), row, part in zip(words, rows, parts, strict=True):
+            z = e[slice(*part)].reshape(-1, b - a)
+            yield _Block(slice(*row), slice(a, b), z)
 
     @staticmethod
     def _to_errors(
