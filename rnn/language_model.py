@@ -66,6 +66,7 @@ __all__ = [
     "nearest_words",
     "pieces",
     "text_loss",
+    "word_costs",
 ]
 
 #: What a text may come as. The text itself, the path of a file, or several paths.
@@ -330,6 +331,44 @@ def _copy(params: Parameters, classes: Classes | None) -> _Weights:
     """The same numbers in arrays of their own, in the same order."""
     copies = Parameters(*(matrix.copy(order="K") for matrix in params))
     return copies, classes and classes._replace(Q=classes.Q.copy())
+
+
+def word_costs(
+    params: Parameters,
+    indices: NDArray[Any],
+    alpha: float = 0.0,
+    tau: int = 4,
+    activation: Activation = sigmoid,
+    classes: Classes | None = None,
+) -> Iterator[NDArray[np.float64]]:
+    """What each word of a text costs, learnt from once it was predicted.
+
+    Args:
+        params: the parameters U (H, N), W (H, H), V (N, H); they stay as they are.
+        indices: the text's word indices, shape (T,), read as one stream from s(-1) = 0.
+        alpha: the rate of that learning; 0 for none.
+        tau: how many steps each error is sent back at most.
+        activation: f of the hidden layer.
+        classes: the classes of words, of a model that has them.
+
+    Returns:
+        An iterator over the costs, in nats, of the words of one piece after another.
+    """
+    params, classes = _copy(params, classes)
+    memory = None
+    for words, targets in pieces(indices, _piece_length(params, classes)):
+        costs, memory = learn_online(
+            params,
+            words,
+            targets,
+            alpha,
+            tau,
+            memory,
+            ceiling=math.inf,
+            activation=activation,
+            output=classes and ClassOutput(params.V, classes),
+        )
+        yield costs
 
 
 def _tokens(prompt: str, characters: bool) -> list[str]:
@@ -638,7 +677,7 @@ class LanguageModel:
         if not resume:
             self.vocabulary, self.history = vocabulary, []
             counts = np.bincount(indices, minlength=len(vocabulary))
-            edges = class_edges(counts, self.classes) if self.classes else None
+            edges = self._edges(counts) if self.classes else None
             params, classes = self._first_weights(vocabulary, edges)
             self.training = Training(params, Schedule(self.alpha), texts)
             self.training.classes = classes
@@ -660,6 +699,10 @@ class LanguageModel:
             self.params = self.training.params
             self.word_classes = self.training.classes
         return self.training
+
+    def _edges(self, counts: NDArray[Any]) -> NDArray[np.int64]:
+        """Where the classes of words end, from how often each word occurs."""
+        return class_edges(counts, cast(int, self.classes))
 
     def _first_weights(
         self, vocabulary: Vocabulary, edges: NDArray[Any] | None
@@ -816,40 +859,22 @@ class LanguageModel:
         outside = np.array([word not in vocabulary for word in found.types])
         indices = _encode(vocabulary, found)
         if dynamic:
-            usual = self.alpha if self.batch == 1 else _ALPHA
-            rate = usual if alpha is None else alpha
-            copies = _copy(params, self.word_classes)
-            cost = self._dynamic_loss(*copies, indices, rate)
+            online = self.batch == 1
+            usual = self.alpha if online else _ALPHA
+            costs = word_costs(
+                params,
+                indices,
+                usual if alpha is None else alpha,
+                cast(int, self.tau) if online else _TAU,
+                self.activation,
+                self.word_classes,
+            )
+            cost = sum(float(piece.sum()) for piece in costs)
         else:
             cost = text_loss(params, indices, self.activation, self.word_classes)
         nats = cost / len(indices)
         unknown = int(np.count_nonzero(outside[found.indices]))
         return Evaluation(float(perplexity(nats)), nats, len(indices), unknown)
-
-    def _dynamic_loss(
-        self,
-        params: Parameters,
-        classes: Classes | None,
-        indices: NDArray[Any],
-        alpha: float,
-    ) -> float:
-        """What a text costs when each word is learnt from once it was predicted."""
-        total, memory = 0.0, None
-        tau = cast(int, self.tau) if self.batch == 1 else _TAU
-        for words, targets in pieces(indices, _piece_length(params, classes)):
-            costs, memory = learn_online(
-                params,
-                words,
-                targets,
-                alpha,
-                tau,
-                memory,
-                ceiling=math.inf,
-                activation=self.activation,
-                output=classes and ClassOutput(params.V, classes),
-            )
-            total += float(costs.sum())
-        return total
 
     def perplexity(
         self, text: Source, dynamic: bool = False, alpha: float | None = None

@@ -575,6 +575,44 @@ def test_words_are_as_near_as_the_angle_of_their_columns_says():
         close(cosine, expected[n])
 
 
+@pytest.mark.equation("eq-kneser-ney")
+def test_each_length_gives_the_next_shorter_what_it_takes():
+    text, D = [1, 2, 0, 1, 2, 0, 1, 2, 0, 1, 3, 0, 4, 3, 0], [0, 1 / 2, 1, 3 / 2]
+    pairs = list(pairwise([0, *text]))
+    a = [len({v for v, word in pairs if word == m}) for m in range(5)]
+    taken = sum(D[count] for count in a)
+    P_1 = [(count - D[count] + taken / 5) / sum(a) for count in a]
+    model = rnn.kneser_ney(text, 5, 2)
+    for v in range(5):
+        a = [pairs.count((v, m)) for m in range(5)]
+        less = [D[min(count, 3)] for count in a]
+        P_2 = [(a[m] - less[m] + sum(less) * P_1[m]) / sum(a) for m in range(5)]
+        close(rnn.kneser_ney_distribution(model, [v]), P_2)
+        close(rnn.kneser_ney_probabilities(model, [v, 3])[1], P_2[3])
+
+
+@pytest.mark.equation("eq-discounts")
+def test_discounts_follow_from_counts_of_counts():
+    n, Y = {1: 10, 2: 4, 3: 2, 4: 1}, 10 / 18
+    expected = [c - (c + 1) * Y * n[c + 1] / n[c] for c in (1, 2, 3)]
+    counts = [c for c in n for _ in range(n[c])] + [7, 0, 9]
+    close(rnn.discounts_from_counts(counts), expected)
+
+
+@pytest.mark.equation("eq-mixture-weights")
+def test_a_weight_becomes_the_share_that_its_model_has_in_the_text():
+    P = np.array([[0.5, 0.1, 0.2, 0.3], [0.1, 0.3, 0.2, 0.2], [0.2, 0.2, 0.4, 0.1]])
+    weights = [1 / 3] * 3
+    while True:
+        mixed = [sum(weights[k] * P[k, t] for k in range(3)) for t in range(4)]
+        gains = [sum(P[k, t] / mixed[t] for t in range(4)) / 4 for k in range(3)]
+        if max(gains) < 1 + 1e-5:
+            break
+        weights = [weights[k] * gains[k] for k in range(3)]
+    assert max(weights) > 0.5
+    close(rnn.mixture_weights(P), weights)
+
+
 def test_every_equation_has_code_that_names_it():
     assert equations.functions().keys() == equations.equations().keys()
 
@@ -688,6 +726,21 @@ def off_forward(i):
     return OffForward
 
 
+def off_levels(part):
+    """A count of n-grams after which the shares, or the rests, are off."""
+    count = rnn.kneser_ney
+
+    def call(*given):
+        model = count(*given)
+        levels = [
+            level._replace(**{part: wrong(getattr(level, part))})
+            for level in model.levels
+        ]
+        return model._replace(levels=levels)
+
+    return call
+
+
 def overdoing(i):
     """A learner that does too much to the i-th matrix."""
 
@@ -725,12 +778,13 @@ def wrong_ones(name):
 
 
 IN_PLACE = {"sgd_step", "learn_online", "adam_step"}  # they change params
-OFF = {  # classes, in place of which stand others
+OFF = {  # what stands in place of classes, and of a function that returns no numbers
     "PendingUpdates": [TooMuch],
     "Tiles": [OffTiles],
     "OutputLayer": [off_forward(0), off_forward(1), OffBackward],
     "ClassLayer": [OffClassForward, OffClassBackward],
     "ClassOutput": [OffPrediction],
+    "kneser_ney": [off_levels("shares"), off_levels("rests")],
     "ChunkLearner": [OffCost, *map(overdoing, range(3))],
 }
 CASES = [
