@@ -27,7 +27,8 @@ def discounts_from_counts(counts: ArrayLike) -> NDArray[Any]:
     """D_c = c - (c + 1) Y n_{c+1} / n_c, :eq:`eq-discounts`, from counts of counts.
 
     Args:
-        counts: The counts of the n-grams of one length, any shape; n_c of them are c.
+        counts: The counts a_k of the n-grams of one length k, any shape; n_c of them
+            are c.
 
     Returns:
         D_1, D_2, and D_3 for all counts from 3 on, shape (3,); Y = n_1 / (n_1 + 2 n_2).
@@ -37,11 +38,12 @@ def discounts_from_counts(counts: ArrayLike) -> NDArray[Any]:
     Raises:
         ValueError: If counts are not integers, or one is negative.
     """
-    counts = check_array("counts", counts, ())
-    if counts.dtype.kind != "f" or (counts < 0).any() or (counts % 1 > 0).any():
+    counts = check_array("counts", counts, ())  # makes floats of integers
+    if np.iscomplexobj(counts) or (counts < 0).any() or (counts % 1 > 0).any():
         raise ValueError("counts has an element that is no integer from 0 on")
     c = np.array([1, 2, 3])
-    n = np.bincount(np.minimum(counts.ravel(), 5).astype(np.int64), minlength=6)[1:5]
+    at_most_5 = np.minimum(counts.ravel(), 5).astype(np.int64)
+    n = np.bincount(at_most_5, minlength=6)[1:5]  # n_1 .. n_4
     if n.all():
         Y = n[0] / (n[0] + 2 * n[1])
         discounts: NDArray[Any] = c - (c + 1) * Y * n[1:] / n[:-1]
@@ -51,14 +53,14 @@ def discounts_from_counts(counts: ArrayLike) -> NDArray[Any]:
 
 
 class NGramLevel(NamedTuple):
-    """The n-grams of one length k: K of them, behind G contexts of k - 1 words.
+    """The n-grams of one length k, and the contexts of k - 1 words before them.
 
-    An n-gram is a context h and a word m. Its number is its place in `codes`; the
-    number of a context is that of the n-gram of the level before which it is. So
-    `codes` (K + 1,) are h N + m, ascending, with a number above all at the end.
-    `shares` (K + 1,) are (a(h m) - D) / a(h), `rests` (G + 1,) are gamma(h); the last
-    elements, 0 and 1, are for what was never seen: its number is -1. `discounts` (3,)
-    are D_1, D_2, D_3.
+    An n-gram is a context and a word m. Its number is its place in `codes`; the number
+    i of a context is its place in the `codes` of the level before. So `codes` are
+    i N + m, ascending, `shares` are (a_k(h m) - D) / a_k(h .), one for each n-gram,
+    and `rests` are gamma_k(h), one for each context. The last element of each stands
+    for what was never seen: a code above all, a share of 0, a rest of 1. `discounts`
+    (3,) are D_1, D_2, D_3.
     """
 
     codes: NDArray[Any]
@@ -93,8 +95,8 @@ def _next_contexts(
 ) -> NDArray[np.int64]:
     """The numbers of the contexts of k words before each word, and after the last.
 
-    They are those of the n-grams that end there; but where a line begins there is
-    none, -1, except the single word `</s>`, 0.
+    They are those of the n-grams that end there. But after `</s>`, where a line begins,
+    the only context is `</s>` itself, number 0, for k = 1; there is no longer one, -1.
     """
     begin = 0 if k == 1 else -1
     return np.concatenate([[begin], np.where(text == 0, begin, ngrams)])
@@ -111,6 +113,7 @@ def _number_ngrams(
     contexts = np.zeros(len(text) + 1, np.int64)
     for k in range(1, order + 1):
         code = contexts[:-1] * vocab_size + text
+        # Level 1 has all words, seen or not, so that their numbers are their indices.
         seen = np.arange(vocab_size) if k == 1 else np.unique(code[code >= 0])
         codes.append(np.append(seen, np.iinfo(np.int64).max))
         ngrams.append(_find(codes[-1], code))
@@ -126,10 +129,10 @@ def _continuation_counts(
     One for each different longer n-gram that ends with it, and one for each time that
     none does, since a line begins with it or no longer ones are counted.
     """
-    ending = np.zeros(longer.max() + 2, np.int64)
-    ending[longer] = ngrams  # -1 is the last place, which is left out
-    first = ngrams[(longer < 0) & (ngrams >= 0)]
-    return np.bincount(np.concatenate([ending[:-1], first]), minlength=size)
+    ends_with = np.zeros(longer.max() + 2, np.int64)
+    ends_with[longer] = ngrams  # -1 is the last place, which is left out
+    alone = ngrams[(longer < 0) & (ngrams >= 0)]
+    return np.bincount(np.concatenate([ends_with[:-1], alone]), minlength=size)
 
 
 def _level(
@@ -150,7 +153,7 @@ def _level(
 
 
 def kneser_ney(text: ArrayLike, vocab_size: int, order: int = 5) -> KneserNey:
-    """a_k, D_k and gamma_k of :eq:`eq-kneser-ney`, counted in a text.
+    """a_k, D and gamma_k of :eq:`eq-kneser-ney`, counted in a text.
 
     A context does not reach back over the beginning of its line: the first word of a
     line has the context `</s>`, and so has that of the text.
@@ -239,34 +242,34 @@ def kneser_ney_distribution(model: KneserNey, context: ArrayLike) -> NDArray[Any
 
 
 def mixture_weights(probabilities: ArrayLike) -> NDArray[Any]:
-    """lambda_k <- lambda_k mean_t P_k(t) / P(t), :eq:`eq-mixture-weights`.
+    """lambda_i <- lambda_i mean_t Q_i(t) / P(t), :eq:`eq-mixture-weights`.
 
     Args:
-        probabilities: What each of K models gave to each word of a held-out text,
-            shape (K, T).
+        probabilities: Q_i(t), what each of K models gave to each word of a held-out
+            text, shape (K, T).
 
     Returns:
-        The weights of the mixture P(t) = sum_k lambda_k P_k(t), shape (K,); its cost
+        The weights of the mixture P(t) = sum_i lambda_i Q_i(t), shape (K,); its cost
         on this text is less than 1e-5 nats per word above that of the best weights.
 
     Raises:
         ValueError: If probabilities has another shape, an element outside of 0 to 1,
             or a word that got 0 from every model.
     """
-    P = check_array("probabilities", probabilities, (None, None))
-    if P.ndim != 2 or P.size == 0:
-        raise ValueError(f"probabilities has shape {P.shape}: expected (K, T)")
-    if P.dtype.kind != "f" or P.min() < 0 or P.max() > 1 + 1e-5:
+    Q = check_array("probabilities", probabilities, (None, None))
+    if Q.ndim != 2 or Q.size == 0:
+        raise ValueError(f"probabilities has shape {Q.shape}: expected (K, T)")
+    if np.iscomplexobj(Q) or Q.min() < 0 or Q.max() > 1 + 1e-5:
         raise ValueError("probabilities has an element outside of 0 to 1")
-    zero = np.flatnonzero(P.max(axis=0) == 0)
+    zero = np.flatnonzero(Q.max(axis=0) == 0)
     if zero.size:
         raise ValueError(
             f"probabilities is 0 from every model for word {zero[0]}: expected one "
             "model at least that gives it more"
         )
-    weights = np.full(len(P), 1 / len(P))
+    weights = np.full(len(Q), 1 / len(Q))
     while True:
-        gains = (P / (weights @ P)).mean(axis=1)
+        gains = (Q / (weights @ Q)).mean(axis=1)
         if gains.max() < 1 + 1e-5:
             return weights
         weights *= gains

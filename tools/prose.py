@@ -10,6 +10,7 @@ of code. A formula, name of code or reference within a sentence is an unknown wo
 import re
 import sys
 from collections.abc import Iterator
+from itertools import takewhile
 from pathlib import Path
 
 import nbformat
@@ -56,7 +57,7 @@ def sentences(text: str) -> Iterator[str]:
 def main() -> None:
     """Print the prose of the introduction, the chapters before, and the glossary."""
     paths = [ROOT / "book" / name for name in PAGES]
-    before = [chapter for chapter in chapters() if stem(chapter) != "language_model"]
+    before = takewhile(lambda path: stem(path) != "language_model", chapters())
     pages = [paths[0], *before, *paths[1:]]
     found = [s for path in pages for text in markdown(path) for s in sentences(text)]
     sys.stdout.write(normalize("\n".join(dict.fromkeys(found)) + "\n"))
