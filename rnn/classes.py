@@ -39,7 +39,7 @@ __all__ = [
 
 
 def class_edges(counts: ArrayLike, count: int) -> NDArray[np.int64]:
-    """b_0 .. b_C of :eq:`eq-class-bins`: classes of equal square-root frequency.
+    """b_0 .. b_C of :eq:`eq-class-bins`: classes with equal sums of square roots.
 
     Class c holds the words b_c .. b_{c+1} - 1, at least one.
 
@@ -58,6 +58,7 @@ def class_edges(counts: ArrayLike, count: int) -> NDArray[np.int64]:
     if count > N:
         raise ValueError(f"count is {count}: expected at most {N}, one for each word")
     c, middles = np.arange(count + 1), np.cumsum(roots) - roots / 2
+    # b_c: how many middles are below c rho / C
     edges: NDArray[np.int64] = np.searchsorted(middles, c * (roots.sum() / count))
     edges[-1] = N  # the last words may have the count 0
     edges = np.maximum.accumulate(edges - c) + c  # at least one word in each class
@@ -145,7 +146,7 @@ def check_classes(params: Parameters, classes: Classes) -> Classes:
             f"classes.edges has shape {edges.shape} and type {edges.dtype}: expected "
             f"({len(Q) + 1},), of integers, for {len(Q)} classes"
         )
-    edges = edges.astype(np.int64)  # of unsigned ones no difference is negative
+    edges = edges.astype(np.int64)  # of unsigned integers no difference is negative
     if (edges[0], edges[-1]) != (0, N) or (np.diff(edges) < 1).any():
         raise ValueError(
             f"classes.edges goes from {edges[0]} to {edges[-1]}: expected 0 to {N}, "
@@ -204,7 +205,7 @@ class ClassOutput:
         """- log y_d, and Q^T e_c + V^T e_w with the weights of before the update."""
         c = self._class[target]
         run = self._runs[c]
-        V_c = self._V_c = self.V[run]
+        V_c = self._V_c = self.V[run]  # a view: to change it is to change V
         of_class, self._e_c = cost_and_error(self.Q @ s, c)
         of_word, self._e_w = cost_and_error(V_c @ s, target - run.start)
         return of_class + of_word, self._e_c @ self.Q + self._e_w @ V_c
@@ -308,7 +309,7 @@ class _WordErrors:
                 square += float(np.vdot(product, product))
             else:
                 square += float(np.vdot(e @ e.T, s @ s.T))
-        return max(square, 0.0)  # where rows cancel, rounding may leave less; keeps nan
+        return max(square, 0.0)  # rounding may leave less than 0; max(nan, 0.0) is nan
 
     def add_to(self, out: NDArray[Any], scale: float) -> None:
         """Add scale times sum e_w s^T to the rows of its words."""
@@ -380,7 +381,7 @@ class ClassLayer:
 
     @property
     def gradient(self) -> NDArray[Any]:
-        """Scale times dE/dV, after `backward`; zero without a target in the class."""
+        """Scale times dE/dV, after `backward`; 0 for the classes without a target."""
         return self._sum_into(np.zeros_like(self.V), -self._scale)
 
     @property

@@ -494,7 +494,8 @@ class LanguageModel:
             and for all within its chunk otherwise.
         alpha: the learning rate to begin with; None for 0.1 word by word, and
             otherwise for 0.01 with Adam, 1 without.
-        epochs: how often the text is read at most.
+        epochs: how often the text is read, at most; with decay "linear" also over how
+            many epochs the rate falls.
         seed: decides the initial parameters.
         min_count: words that occur less often are read as `<unk>`.
         vocab_size: the most entries that the vocabulary may have; None for no limit.
@@ -503,8 +504,8 @@ class LanguageModel:
         dtype: the float type of the parameters, float32 or float64.
         batch: B, how many lanes the text is cut into; 1 to learn word by word.
         chunk: how many steps a chunk has, for a batch above 1.
-        optimizer: "sgd", or for a batch above 1 "adam"; None for "sgd" word by word,
-            and for "adam" otherwise.
+        optimizer: "sgd", or for a batch above 1 and without classes "adam"; None for
+            "adam" where that may be, and for "sgd" otherwise.
         dropout: the probability with which each element of U w(t), and of s(t) on its
             way to V, is dropped while learning, for a batch above 1.
         classes: C, the number of classes of words; None for a softmax over all words.
@@ -596,7 +597,7 @@ class LanguageModel:
         resume: bool = False,
         progress: Callable[[Progress], None] | None = None,
     ) -> "LanguageModel":
-        """Read a text again and again, learning, until a validation text says stop.
+        """Read a text again and again, learning, until the rate is 0, or epochs times.
 
         Args:
             text: what to learn.
@@ -701,7 +702,7 @@ class LanguageModel:
         return self.training
 
     def _edges(self, counts: NDArray[Any]) -> NDArray[np.int64]:
-        """Where the classes of words end, from how often each word occurs."""
+        """Where the classes of words end; a subclass may cut them otherwise."""
         return class_edges(counts, cast(int, self.classes))
 
     def _first_weights(

@@ -33,6 +33,7 @@ from rnn import (
     init_parameters,
     lanes,
     learn_online,
+    log_softmax,
     loss,
     nearest_words,
     next_schedule,
@@ -46,6 +47,7 @@ from rnn import (
     text_loss,
     tokenize,
     unigram_probabilities,
+    word_costs,
     workers,
 )
 from rnn._corpora import index_text
@@ -160,6 +162,33 @@ def test_text_loss_names_what_is_wrong(model):
     bad = Parameters(model.params.U, model.params.W, model.params.V * np.nan)
     with pytest.raises(ValueError, match="V holds nan"):
         text_loss(bad, [0, 1])
+
+
+@pytest.mark.parametrize("activation", [sigmoid, tanh, relu])
+@pytest.mark.parametrize("C", [None, 1, 4])
+@pytest.mark.parametrize("lengths", [[1], [2000], [2000, 2000, 100]])
+def test_the_costs_of_the_words_sum_to_that_of_the_text(lengths, C, activation):
+    rng = np.random.default_rng(2)
+    params = init_parameters(20, 3, rng)
+    params = Parameters(params.U * 9, params.W * 5, params.V * 9)
+    edges = class_edges(np.arange(20, 0, -1), C or 1)
+    classes = init_classes(edges, 3, rng)._replace(Q=rng.normal(size=(C or 1, 3)))
+    classes = classes if C else None
+    before = [array.copy("K") for array in (*params, *(classes or ()))]
+    indices = rng.integers(0, 20, sum(lengths))
+    found = list(word_costs(params, indices, activation=activation, classes=classes))
+    assert_same((*params, *(classes or ())), before)
+    assert [len(costs) for costs in found] == lengths
+    total = sum(costs.sum() for costs in found)
+    expected = text_loss(params, indices, activation, classes)
+    assert total == pytest.approx(expected, rel=1e-12)
+    words, targets = stream(indices)
+    states = hidden_states(params, words, activation=activation)
+    log_y = log_softmax(states @ params.V.T)
+    if classes:
+        log_y = class_log_outputs(params, states, classes)
+    costs = -np.take_along_axis(log_y, targets[:, np.newaxis], axis=1)[:, 0]
+    np.testing.assert_allclose(np.concatenate(found), costs, rtol=1e-11, atol=1e-13)
 
 
 @pytest.mark.equation("eq-cosine")
@@ -1459,6 +1488,35 @@ def test_with_classes_dynamic_evaluation_leaves_the_model(settings, monkeypatch)
     costs, _ = learn_online(params, words, targets, 0.1, 4, output=layer)
     assert found.nats == pytest.approx(costs.mean(), rel=1e-12)
     assert found.nats != model.evaluate(OTHER).nats
+
+
+@pytest.mark.parametrize("settings", [{}, {"tau": 1, "activation": tanh}, *CLASSES])
+def test_the_costs_of_the_words_sum_to_the_dynamic_evaluation(settings, monkeypatch):
+    monkeypatch.setattr(language_model, "_piece_length", lambda *_: 96)
+    model = LanguageModel(10, **{"epochs": 1, **settings}).fit(TEXT, OTHER)
+    params, classes = class_weights(model)
+    before = [array.copy("K") for array in (*params, *(classes or ()))]
+    indices = model.vocabulary.encode(tokenize(OTHER))
+    known = (settings.get("tau", 4), model.activation, classes)
+    found = list(word_costs(params, indices, 0.3, *known))
+    assert_same((*params, *(classes or ())), before)
+    assert {len(costs) for costs in found[:-1]} == {96}
+    evaluation = model.evaluate(OTHER, dynamic=True, alpha=0.3)
+    total = sum(costs.sum() for costs in found)
+    assert total == pytest.approx(evaluation.nats * evaluation.words, rel=1e-12)
+    # and word by word they are those of one piece
+    U, W, V, *more = before
+    layer = ClassOutput(V, Classes(*more)) if classes else None
+    tau, activation, _ = known
+    expected, _ = learn_online(
+        Parameters(U, W, V),
+        *stream(indices),
+        0.3,
+        tau,
+        activation=activation,
+        output=layer,
+    )
+    np.testing.assert_allclose(np.concatenate(found), expected, rtol=1e-11, atol=1e-13)
 
 
 @pytest.mark.parametrize("settings", CLASSES)
