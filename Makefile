@@ -12,7 +12,7 @@ export PYTHONHASHSEED := 0
 export OPENBLAS_NUM_THREADS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help book test lab serve export execute mutants abuse bench lock clean
+.PHONY: help book test lab serve export execute mutants abuse bench results lock clean
 
 help: ## list the verbs
 	@sed -n 's/^\([a-z]*\):.*## /make \1|/p' Makefile | column -t -s '|'
@@ -45,6 +45,9 @@ abuse: $(READY) ## kill, flip, cut and fuzz: no model file is lost or read wrong
 
 bench: $(READY) ## measure every claim about speed, with all processors
 	env -u OPENBLAS_NUM_THREADS $(BIN)/python benchmarks/bench.py
+
+results: $(READY) ## train and record every network of the last chapter: three hours
+	env -u OPENBLAS_NUM_THREADS $(BIN)/python benchmarks/results.py
 
 lock: ## pin all dependencies anew, with hashes (needs uv)
 	uv pip compile --universal --generate-hashes --python-version 3.11 --no-annotate \

@@ -107,6 +107,7 @@ from .ngrams import (
     kneser_ney_probabilities,
     mixture_weights,
 )
+from .results import block_means, paired_difference, without_classes
 from .sgd import (
     DivergenceError,
     Memory,
@@ -207,6 +208,7 @@ __all__ = [
     "bigram_expectations",
     "bigram_probabilities",
     "bits",
+    "block_means",
     "book_prose",
     "bptt",
     "check_alpha",
@@ -267,6 +269,7 @@ __all__ = [
     "one_hot",
     "output_error",
     "outputs",
+    "paired_difference",
     "perplexity",
     "pieces",
     "python_reference",
@@ -292,6 +295,7 @@ __all__ = [
     "truncated_error",
     "unigram_probabilities",
     "with_slope",
+    "without_classes",
     "word_costs",
     "word_expectations",
     "workers",

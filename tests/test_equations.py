@@ -613,6 +613,32 @@ def test_a_weight_becomes_the_share_that_its_model_has_in_the_text():
     close(rnn.mixture_weights(P), weights)
 
 
+@pytest.mark.equation("eq-paired-error")
+def test_the_error_of_a_difference_comes_from_the_spread_of_the_blocks():
+    first, second = [4.0, 5.0, 4.4, 5.4], [3.9, 4.8, 4.3, 5.0]
+    D = [a - b for a, b in zip(first, second, strict=True)]
+    mean = sum(D) / 4
+    S = (sum((d - mean) ** 2 for d in D) / (4 * 3)) ** 0.5
+    close(rnn.paired_difference(first, second), (mean, S))
+
+
+@pytest.mark.equation("eq-unfolded")
+def test_the_rows_without_classes_come_from_the_normal_equations():
+    rng = np.random.default_rng(3)
+    U, W, V = params = rnn.init_parameters(7, 3, rng)
+    classes, text = rnn.init_classes([0, 2, 7], 3, rng), rng.integers(0, 7, 60)
+    S = rnn.hidden_states(params, text)
+    rows = []
+    for c, words in enumerate([(0, 1), (2, 3, 4, 5, 6)]):
+        L = [np.log(sum(np.exp(V[k] @ s) for k in words)) for s in S]
+        a = np.linalg.solve(S.T @ S, S.T @ L)
+        rows += [V[m] + classes.Q[c] - a for m in words]
+    found = rnn.without_classes(params, classes, text)
+    np.testing.assert_allclose(found.V, rows, atol=1e-9)
+    close(found.U, U)
+    close(found.W, W)
+
+
 def test_every_equation_has_code_that_names_it():
     assert equations.functions().keys() == equations.equations().keys()
 
