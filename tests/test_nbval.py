@@ -54,6 +54,7 @@ def spoil(output):
 
 def test_a_wrong_output_fails(notebook, tmp_path):
     book = shutil.copytree(BOOK, tmp_path / "book")
+    shutil.copytree(BOOK.parent / "benchmarks", tmp_path / "benchmarks")
     spoilt = nbformat.read(book / notebook.name, as_version=4)
     code = [cell for cell in spoilt.cells if cell.cell_type == "code"]
     altered = {i for i, cell in enumerate(code) if sum(map(spoil, cell.outputs))}
