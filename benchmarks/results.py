@@ -250,7 +250,11 @@ def train(name: str, data_dir: str | None) -> dict[str, Any]:
     recipe, settings, kind, begun = RUNS[name]
     paths, indices, vocabulary = treebank(data_dir)
     file = model_file(name)
-    model = kind.load(file) if file.exists() else kind(**settings)
+    model = kind(**settings)
+    if file.exists():
+        kept = kind.load(file)
+        if all(getattr(kept, name) == getattr(model, name) for name in settings):
+            model = kept
     if isinstance(model, Large) and begun:
         model.begun = model_file(begun)
     file.parent.mkdir(exist_ok=True)
@@ -344,13 +348,16 @@ def record(kind: str, entries: Mapping[str, Any]) -> None:
 
 
 def missing(names: list[str]) -> list[str]:
-    """The runs that the file has not, or not with these settings."""
+    """The runs that the file has not, or not as they stand here."""
     runs = recorded()["runs"]
-    return [
-        name
-        for name in names
-        if runs.get(name, {}).get("settings") != RUNS[name].settings
-    ]
+
+    def same(name: str) -> bool:
+        _, settings, kind, begun = RUNS[name]
+        found = runs.get(name, {})
+        stands = {"settings": settings, "kind": kind.__name__, "begun": begun}
+        return bool(stands.items() <= found.items())
+
+    return [name for name in names if not same(name)]
 
 
 def main() -> None:

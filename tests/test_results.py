@@ -278,6 +278,17 @@ def test_an_interrupted_run_goes_on(small, monkeypatch):
         assert json.dumps(resumed[field]) == json.dumps(whole[field])
 
 
+def test_a_model_with_other_settings_is_not_taken(small, monkeypatch):
+    name = "exact"
+    small.train(name, None)
+    runs = small.RUNS
+    run = runs[name]._replace(settings=runs[name].settings | {"hidden_size": 5})
+    monkeypatch.setitem(runs, name, run)
+    assert name in small.missing([name])
+    small.train(name, None)
+    assert small.LanguageModel.load(small.model_file(name)).hidden_size == 5
+
+
 def test_without_memory_w_stays_zero(small):
     small.train("W = 0", None)
     model = small.Memoryless.load(small.MODELS / "W=0.npz")
