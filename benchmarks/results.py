@@ -45,7 +45,7 @@ HERE = Path(__file__).parent
 FILE, MODELS = HERE / "results.json", HERE.parent / "_results"
 HELD_OUT = "valid", "test"
 PARTS = "train", *HELD_OUT
-#: The words of a block: so many that what one costs says little about the next.
+#: The words of a block: longer than most subjects last, and yet many blocks.
 BLOCK = 500
 
 

@@ -333,6 +333,25 @@ def _copy(params: Parameters, classes: Classes | None) -> _Weights:
     return copies, classes and classes._replace(Q=classes.Q.copy())
 
 
+def _tokens(prompt: str, characters: bool) -> list[str]:
+    """The tokens of a beginning; no `</s>` closes a last line without a line break."""
+    *lines, last = re.split(r"\r\n|\r|\n", prompt)
+    split: Callable[[str], list[str]] = list if characters else str.split
+    whole = [[*split(line), END] for line in lines if characters or line.split()]
+    return [*chain.from_iterable(whole), *split(last)]
+
+
+def _join(tokens: list[str], characters: bool) -> str:
+    """The text of tokens, the inverse of taking it apart."""
+    lines: list[list[str]] = [[]]
+    for token in tokens:
+        if token == END:
+            lines.append([])
+        else:
+            lines[-1].append(token)
+    return "\n".join(map(("" if characters else " ").join, lines))
+
+
 def word_costs(
     params: Parameters,
     indices: NDArray[Any],
@@ -369,25 +388,6 @@ def word_costs(
             output=classes and ClassOutput(params.V, classes),
         )
         yield costs
-
-
-def _tokens(prompt: str, characters: bool) -> list[str]:
-    """The tokens of a beginning; no `</s>` closes a last line without a line break."""
-    *lines, last = re.split(r"\r\n|\r|\n", prompt)
-    split: Callable[[str], list[str]] = list if characters else str.split
-    whole = [[*split(line), END] for line in lines if characters or line.split()]
-    return [*chain.from_iterable(whole), *split(last)]
-
-
-def _join(tokens: list[str], characters: bool) -> str:
-    """The text of tokens, the inverse of taking it apart."""
-    lines: list[list[str]] = [[]]
-    for token in tokens:
-        if token == END:
-            lines.append([])
-        else:
-            lines[-1].append(token)
-    return "\n".join(map(("" if characters else " ").join, lines))
 
 
 def _pack(run: Training) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
