@@ -149,6 +149,7 @@ RUNS = {
     "source-classes-200": Run(
         SOURCE, ONLINE | {"hidden_size": 200, "classes": 100, "tau": 5}, ByFrequency
     ),
+    "source-100": Run(SOURCE, ONLINE | {"hidden_size": 100}),
     "source-roots-100": Run(SOURCE, ONLINE | {"hidden_size": 100, "classes": 100}),
     "W = 0": Run(TODAY, CLASSES | {"alpha": 0.3}, Memoryless),
     "tau = 0": Run(TODAY, CLASSES | {"tau": 0}, Gentle),

@@ -116,6 +116,8 @@ from .sgd import (
     PendingUpdates,
     Schedule,
     SoftmaxOutput,
+    adagrad_step,
+    adagrad_update,
     adam_step,
     adam_update,
     check_alpha,
@@ -126,6 +128,7 @@ from .sgd import (
     learn_online,
     next_schedule,
     sgd_step,
+    zero_sums,
 )
 from .softmax import (
     check_logits,
@@ -203,6 +206,8 @@ __all__ = [
     "Training",
     "UNKNOWN",
     "Vocabulary",
+    "adagrad_step",
+    "adagrad_update",
     "adam_step",
     "adam_update",
     "bigram_expectations",
@@ -300,4 +305,5 @@ __all__ = [
     "word_expectations",
     "workers",
     "write_arrays",
+    "zero_sums",
 ]

@@ -42,9 +42,14 @@ SETTINGS: tuple[tuple[str, str, Any, str], ...] = (
     ("--seed", "seed", int, "of the first parameters"),
     ("--batch", "batch", int, "lanes read side by side, in chunks; 1: word by word"),
     ("--chunk", "chunk", int, "steps of a chunk, with --batch"),
-    ("--optimizer", "optimizer", ["sgd", "adam"], "adam with --batch only"),
+    (
+        "--optimizer",
+        "optimizer",
+        ["sgd", "adagrad", "adam"],
+        "of chunks; with --classes adagrad",
+    ),
     ("--dropout", "dropout", float, "how much is dropped, with --batch"),
-    ("--classes", "classes", int, "classes of words: faster, by sgd only"),
+    ("--classes", "classes", int, "classes of words: faster, not by adam"),
     ("--decay", "decay", ["halving", "linear"], "how the learning rate falls"),
 )
 
@@ -168,7 +173,7 @@ def _default(name: str) -> str:
     text = f"{_told(name, online)}"
     if name != "batch" and adam != online:
         text += f", with --batch {_told(name, adam)}"
-    return text + (f" or for sgd {sgd:g}" if name == "alpha" else "")
+    return text + (f" or for sgd and adagrad {sgd:g}" if name == "alpha" else "")
 
 
 def _told(name: str, setting: Any) -> Any:

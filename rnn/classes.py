@@ -4,7 +4,6 @@ Exported from book/13_classes.ipynb. Edit that chapter, then run `make export`.
 """
 
 from collections.abc import Callable, Iterator
-from functools import partial
 from itertools import pairwise
 from typing import Any, NamedTuple, Self
 
@@ -21,7 +20,7 @@ from .hidden_state import (
     sigmoid,
 )
 from .minibatch import OutputLayer, Pool, check_count
-from .sgd import cost_and_error
+from .sgd import adagrad_update, cost_and_error
 from .softmax import log_softmax
 
 __all__ = [
@@ -311,19 +310,21 @@ class _WordErrors:
                 square += float(np.vdot(e @ e.T, s @ s.T))
         return max(square, 0.0)  # rounding may leave less than 0; max(nan, 0.0) is nan
 
-    def add_to(self, out: NDArray[Any], scale: float) -> None:
-        """Add scale times sum e_w s^T to the rows of its words."""
-        small = scale * self.states
-        few = max(1, 2**16 // out.shape[1])  # rows that stay in the cache
-        part = np.empty((few, out.shape[1]), out.dtype)
+    def gradients(self, scale: float) -> Iterator[tuple[slice, NDArray[Any]]]:
+        """Scale times the rows of dE/dV that targets have, some at a time: where, and
+        what, until the next.
+        """
+        small = -scale * self.states
+        few = max(1, 2**16 // small.shape[1])  # rows that stay in the cache
+        part = np.empty((few, small.shape[1]), small.dtype)
         for rows, words, e in self.blocks:
             # NumPy's matmul is slow for a column times a row
             product = np.multiply if len(e) == 1 else np.matmul
             for a in range(0, e.shape[1], few):
                 errors = e.T[a : a + few]
-                step = product(errors, small[rows], out=part[: len(errors)])
+                g = product(errors, small[rows], out=part[: len(errors)])
                 at = words.start + a
-                out[at : at + len(step)] += step
+                yield slice(at, at + len(g)), g
 
 
 def class_loss(
@@ -370,6 +371,9 @@ class ClassLayer:
         rows: the most rows that states will have.
         pool: the threads that share the work.
         classes: the classes; their Q is changed by what learns.
+
+    Attributes:
+        sums: what AdaGrad remembers of each row of V and of Q, (N, 1) and (C, 1).
     """
 
     def __init__(
@@ -377,12 +381,17 @@ class ClassLayer:
     ) -> None:
         self.V, self._classes, self._scale = V, classes, 0.0
         self._top = OutputLayer(classes.Q, rows, pool, stripes=1)
+        self.sums = [np.zeros_like(V[:, :1]), *self._top.sums]
         self._words: _WordErrors | None = None
 
     @property
     def gradient(self) -> NDArray[Any]:
         """Scale times dE/dV, after `backward`; 0 for the classes without a target."""
-        return self._sum_into(np.zeros_like(self.V), -self._scale)
+        assert self._words
+        gradient = np.zeros_like(self.V)
+        for rows, g in self._words.gradients(self._scale):
+            gradient[rows] = g
+        return gradient
 
     @property
     def class_gradient(self) -> NDArray[Any]:
@@ -407,13 +416,21 @@ class ClassLayer:
             *self._top.backward(states, scale),
         ]
 
-    def descend(self, factor: float) -> list[Callable[[], Any]]:
-        """Tasks that subtract factor times the gradient from Q and V."""
-        step = partial(self._sum_into, self.V, factor * self._scale)
-        return [step, *self._top.descend(factor)]
+    def descend(
+        self, factor: float, alpha: float | None = None
+    ) -> list[Callable[[], None]]:
+        """Tasks that subtract factor times the gradient from Q and V.
 
-    def _sum_into(self, out: NDArray[Any], scale: float) -> NDArray[Any]:
-        """Add scale times sum e_w s^T."""
-        assert self._words
-        self._words.add_to(out, scale)
-        return out
+        With alpha they make a step of AdaGrad with factor times the gradient.
+        """
+        words, h = self._words, self.sums[0]
+        assert words
+
+        def step() -> None:
+            for rows, g in words.gradients(factor * self._scale):
+                if alpha is None:
+                    self.V[rows] -= g
+                else:
+                    adagrad_update(self.V[rows], g, h[rows], alpha)
+
+        return [step, *self._top.descend(factor, alpha)]

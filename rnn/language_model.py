@@ -51,6 +51,7 @@ from .sgd import (
     lanes,
     learn_online,
     next_schedule,
+    zero_sums,
 )
 from .softmax import generate, logits
 from .words import END, UNKNOWN, Vocabulary, check_indices, stream
@@ -236,6 +237,7 @@ class Training:
         memory: the last words and states; None in chunks, and before the first word.
         lanes: the last states in chunks; None word by word, and before the first chunk.
         moments: what Adam remembers; None without it.
+        sums: what AdaGrad remembers; None without it.
         classes: the classes of words, whose weights learn too; None without them.
     """
 
@@ -247,6 +249,7 @@ class Training:
     memory: Memory | None = None
     lanes: LaneMemory | None = None
     moments: Moments | None = None
+    sums: list[NDArray[Any]] | None = None
     classes: Classes | None = None
 
 
@@ -261,17 +264,19 @@ _SETTINGS = (
 )
 
 #: The rate and tau of learning word by word, and the rates in chunks, unless given.
-_ALPHA, _TAU, _CHUNK_ALPHAS = 0.1, 4, {"sgd": 1.0, "adam": 0.01}
+_ALPHA, _TAU, _CHUNK_ALPHAS = 0.1, 4, {"sgd": 1.0, "adam": 0.01, "adagrad": 1.0}
 
 
 def _optimizer(name: str | None, batch: int, classes: int | None) -> str:
     """The optimizer that is meant, if it can learn such a model; else ValueError."""
-    known = ("sgd",) if batch == 1 or classes else ("sgd", "adam")
+    known = ["sgd"]
+    if batch > 1:
+        known += ["adagrad"] if classes else ["adagrad", "adam"]
     name = known[-1] if name is None else name
     if name not in known:
         raise ValueError(
-            f"optimizer is {name!r}: expected sgd, or with a batch above 1 and without "
-            "classes adam"
+            f"optimizer is {name!r}: expected sgd, or with a batch above 1 adagrad, "
+            "or also without classes adam"
         )
     return name
 
@@ -410,6 +415,8 @@ def _pack(run: Training) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         arrays["training.words"] = run.memory.words
     if memory:
         arrays["training.states"] = memory.states
+    names = (f"training.sum.{name}" for name in "UWVQ")
+    arrays |= dict(zip(names, run.sums or [], strict=False))
     if run.moments:
         header["steps"] = run.moments.steps
         arrays |= _named("training.mean", run.moments.mean)
@@ -428,7 +435,7 @@ def _unpack(
     params: Parameters,
     batch: int,
 ) -> Training:
-    """The training that `_pack` took apart, all but the moments."""
+    """The training that `_pack` took apart, all but what optimizers remember."""
     best = math.inf if header["best"] is None else _amount(header["best"])
     schedule = Schedule(_amount(header["alpha"]), best, bool(header["halving"]))
     position, recent = _place("position", header["position"]), header["recent"]
@@ -504,8 +511,8 @@ class LanguageModel:
         dtype: the float type of the parameters, float32 or float64.
         batch: B, how many lanes the text is cut into; 1 to learn word by word.
         chunk: how many steps a chunk has, for a batch above 1.
-        optimizer: "sgd", or for a batch above 1 and without classes "adam"; None for
-            "adam" where that may be, and for "sgd" otherwise.
+        optimizer: "sgd"; for a batch above 1 also "adagrad" or, without classes,
+            "adam". None for the last of these that may be.
         dropout: the probability with which each element of U w(t), and of s(t) on its
             way to V, is dropped while learning, for a batch above 1.
         classes: C, the number of classes of words; None for a softmax over all words.
@@ -685,6 +692,9 @@ class LanguageModel:
             if self.optimizer == "adam":
                 means = (Parameters(*map(np.zeros_like, params)) for _ in range(2))
                 self.training.moments = Moments(0, *means)
+            elif self.optimizer == "adagrad":
+                more = [np.zeros_like(classes.Q[:, :1])] if classes else []
+                self.training.sums = [*zero_sums(params), *more]
         elif self.training is None:
             raise ValueError(
                 "resume is True, but the training is over, or was interrupted within a "
@@ -772,10 +782,12 @@ class LanguageModel:
             self.activation,
             self.tau,
             dropout=Dropout(inputs=self.dropout, states=self.dropout),
-            adam=run.moments is not None,
+            optimizer=self.optimizer,
             output=run.classes and partial(ClassLayer, classes=run.classes),
         )
         learner.moments = run.moments
+        for h, kept in zip(learner.sums or [], run.sums or [], strict=True):
+            h[:] = kept
         if run.lanes:
             learner.state, learner.cost = run.lanes
         return learner
@@ -793,7 +805,7 @@ class LanguageModel:
         rng = np.random.default_rng([self.seed, len(self.history), step])
         cost = learner.learn(words, targets, run.schedule.alpha, rng)
         run.lanes = LaneMemory(learner.state, cast(float, learner.cost))
-        run.moments = learner.moments
+        run.moments, run.sums = learner.moments, learner.sums
         return cost
 
     def _give_up(self, error: BaseException, run: Training, count: int) -> None:
@@ -988,6 +1000,8 @@ class LanguageModel:
                 model.training.classes = model._classes(arrays, "training.Q")
             if model.optimizer == "adam":
                 model.training.moments = model._moments(run["steps"], arrays)
+            elif model.optimizer == "adagrad":
+                model.training.sums = model._sums(arrays)
         again, kept = model._packed()
         same = all(kept.get(name) is array for name, array in arrays.items())
         if repr(again) != repr(header) or not same:
@@ -1001,6 +1015,20 @@ class LanguageModel:
         if min(float(matrix.min()) for matrix in square) < 0:
             raise ValueError("training.square holds a negative number")
         return Moments(_place("steps", steps), mean, square)
+
+    def _sums(self, arrays: dict[str, NDArray[Any]]) -> list[NDArray[Any]]:
+        """What AdaGrad remembers, every part checked."""
+        (H, N), C = (self.hidden_size, len(self._trained()[0])), self.classes
+        shapes = {"U": (H, N), "W": (H, 1), "V": (N, 1), "Q": (C, 1)}
+        sums = []
+        for name in "UWVQ" if C else "UWV":
+            h = check_array(name, arrays[f"training.sum.{name}"], shapes[name])
+            if h.dtype != self.dtype or h.shape != shapes[name]:
+                raise ValueError(f"training.sum.{name} does not fit the settings")
+            if h.min() < 0:
+                raise ValueError(f"training.sum.{name} holds a negative number")
+            sums.append(h)
+        return sums
 
     def _classes(self, arrays: dict[str, NDArray[Any]], name: str) -> Classes:
         """The classes, with the weights of this name, if they fit the settings."""

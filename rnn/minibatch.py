@@ -25,7 +25,15 @@ from .hidden_state import (
     recurrence,
     sigmoid,
 )
-from .sgd import DivergenceError, Moments, adam_update, check_alpha, check_writable
+from .sgd import (
+    DivergenceError,
+    Moments,
+    adagrad_update,
+    adam_update,
+    check_alpha,
+    check_writable,
+    zero_sums,
+)
 from .words import check_indices
 
 __all__ = [
@@ -185,6 +193,7 @@ class OutputLayer:
 
     Attributes:
         gradient: where dE/dV is left, shape (N, H).
+        sums: what AdaGrad remembers of each row, in a list of one array, shape (N, 1).
     """
 
     def __init__(
@@ -195,6 +204,7 @@ class OutputLayer:
         stripes: int = 8,
     ) -> None:
         self.V, self.gradient, self._pool = V, np.empty_like(V), pool
+        self.sums = [np.zeros_like(V[:, :1])]
         edges = np.linspace(0, len(V), min(stripes, len(V)) + 1).astype(int).tolist()
         self.stripes = [
             Stripe(V[a:b], self.gradient[a:b], a, rows) for a, b in pairwise(edges)
@@ -266,19 +276,31 @@ class OutputLayer:
             for half in part.halves
         ]
 
-    def descend(self, factor: float) -> list[Callable[[], None]]:
-        """Tasks that subtract factor times the gradient from V."""
+    def descend(
+        self, factor: float, alpha: float | None = None
+    ) -> list[Callable[[], None]]:
+        """Tasks that subtract factor times the gradient from V.
+
+        With alpha they make a step of AdaGrad with factor times the gradient.
+        """
 
         def rows(part: Stripe) -> None:
             if factor != 1:
                 part.gradient *= factor
-            part.V -= part.gradient
+            if alpha is None:
+                part.V -= part.gradient
+            else:
+                (h,) = self.sums
+                part_h = h[part.first : part.first + len(part.V)]
+                adagrad_update(part.V, part.gradient, part_h, alpha)
 
         return [partial(rows, part) for part in self.stripes]
 
 
 class Output(Protocol):
     """An output layer that learns from chunks, as `OutputLayer` does."""
+
+    sums: list[NDArray[Any]]
 
     @property
     def gradient(self) -> NDArray[Any]:
@@ -292,8 +314,10 @@ class Output(Protocol):
     def backward(self, states: NDArray[Any], scale: float) -> list[Callable[[], float]]:
         """Tasks that make scale times the gradient; sums of squares."""
 
-    def descend(self, factor: float) -> list[Callable[[], None]]:
-        """Tasks that subtract factor times the gradient."""
+    def descend(
+        self, factor: float, alpha: float | None = None
+    ) -> list[Callable[[], None]]:
+        """Tasks that subtract factor times the gradient; with alpha, by AdaGrad."""
 
 
 def column_sums(
@@ -414,15 +438,18 @@ class ChunkLearner:
             all.
         limit: the norm at which a gradient is clipped.
         dropout: how much is dropped.
-        adam: whether steps are those of `adam_step`, with the clipped gradient.
+        optimizer: "sgd" for plain steps; "adam" or "adagrad" for those of `adam_step`
+            or `adagrad_step` with the clipped gradient.
         output: makes the output layer from V, the most rows, and the pool;
-            `OutputLayer` unless given, and then without adam.
+            `OutputLayer` unless given, and then without Adam.
 
     Attributes:
         state: the last state of each lane, shape (B, H); zeros in the beginning.
         cost: the running mean of a word's cost, in nats, over about ten chunks; None
             in the beginning.
         moments: what Adam remembers; None without it.
+        sums: what AdaGrad remembers, of U, of W, and of what the output layer has;
+            None without it.
 
     Raises:
         ValueError: if an argument is out of its range; the message names it.
@@ -438,7 +465,7 @@ class ChunkLearner:
         tau: int | None = None,
         limit: float = 5.0,
         dropout: Dropout | None = None,
-        adam: bool = False,
+        optimizer: str = "sgd",
         output: Callable[[NDArray[Any], int, Pool], Output] | None = None,
     ) -> None:
         self.params = check_writable(params)
@@ -447,8 +474,12 @@ class ChunkLearner:
             raise ValueError("params.V is not in C order: expected a copy that is")
         if not limit > 0:
             raise ValueError(f"limit is {limit}: expected a number above 0")
-        if adam and output:
-            raise ValueError("adam is True: expected False with an output of its own")
+        known = ("sgd", "adagrad") if output else ("sgd", "adagrad", "adam")
+        if optimizer not in known:
+            raise ValueError(
+                f"optimizer is {optimizer!r}: expected sgd, adagrad, or, without an "
+                "output of its own, adam"
+            )
         self.chunk, self.activation, self.limit = chunk, activation, limit
         self.tau = None if tau is None else check_count("tau", tau)
         self.dropout = Dropout(*(dropout or ()))
@@ -457,12 +488,15 @@ class ChunkLearner:
         self.state = np.zeros((lanes, len(self.params.W)), self.params.V.dtype)
         self.cost: float | None = None
         self._ceiling: float | None = None
-        self.moments: Moments | None = None
-        if adam:
-            means = (Parameters(*map(np.zeros_like, self.params)) for _ in range(2))
-            self.moments = Moments(0, *means)
         self._pool = pool
         self._output = (output or OutputLayer)(self.params.V, lanes * chunk, pool)
+        self.moments: Moments | None = None
+        self.sums: list[NDArray[Any]] | None = None
+        if optimizer == "adam":
+            means = (Parameters(*map(np.zeros_like, self.params)) for _ in range(2))
+            self.moments = Moments(0, *means)
+        elif optimizer == "adagrad":
+            self.sums = [*zero_sums(self.params)[:2], *self._output.sums]
 
     def learn(
         self,
@@ -489,7 +523,8 @@ class ChunkLearner:
             ValueError: if an argument is out of its range; the message names it.
         """
         alpha = check_alpha(alpha)
-        scale = alpha if self.moments is None else 1.0
+        plain = self.moments is None and self.sums is None
+        scale = alpha if plain else 1.0
         with np.errstate(over="ignore", invalid="ignore"):  # the norm will tell
             loss, slopes = self._gradient(words, targets, rng, scale)
         mean = loss / np.size(words)
@@ -503,10 +538,10 @@ class ChunkLearner:
             )
         # both have the factor scale: so has the gradient
         factor = clip_factor(slopes.norm, scale * self.limit)
-        if self.moments is None:
-            self._descend(slopes, factor)
-        else:
+        if self.moments:
             self._adam_step(slopes, alpha, factor)
+        else:
+            self._descend(slopes, factor, None if plain else alpha)
         return loss
 
     def gradient(
@@ -614,15 +649,24 @@ class ChunkLearner:
             delta[t] += send_back(tiled, delta[t + 1], slopes[t])
         return delta
 
-    def _descend(self, slopes: _Slopes, factor: float) -> None:
-        """theta <- theta - factor times the gradient."""
+    def _descend(self, slopes: _Slopes, factor: float, alpha: float | None) -> None:
+        """theta <- theta - factor times the gradient; with alpha, by AdaGrad."""
         U, W, _ = self.params
+        words, columns, dW = slopes.words, factor * slopes.columns, factor * slopes.W
 
         def others() -> None:
-            U.T[slopes.words] -= factor * slopes.columns
-            W[:] -= factor * slopes.W
+            if alpha is None:
+                U.T[words] -= columns
+                W[:] -= dW
+            else:
+                assert self.sums
+                h_U, h_W, *_ = self.sums
+                theta, h = U.T[words], h_U.T[words]
+                adagrad_update(theta, columns, h, alpha)
+                U.T[words], h_U.T[words] = theta, h
+                adagrad_update(W, dW, h_W, alpha)
 
-        _all(self._pool, [others, *self._output.descend(factor)])
+        _all(self._pool, [others, *self._output.descend(factor, alpha)])
 
     def _adam_step(self, slopes: _Slopes, alpha: float, factor: float) -> None:
         """A step of `adam_step` with factor times the gradient, some rows at a time."""

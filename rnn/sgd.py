@@ -29,6 +29,8 @@ __all__ = [
     "PendingUpdates",
     "Schedule",
     "SoftmaxOutput",
+    "adagrad_step",
+    "adagrad_update",
     "adam_step",
     "adam_update",
     "check_alpha",
@@ -39,6 +41,7 @@ __all__ = [
     "learn_online",
     "next_schedule",
     "sgd_step",
+    "zero_sums",
 ]
 
 
@@ -457,6 +460,62 @@ def adam_step(
     for (matrix, g), m, v in zip(pairs, moments.mean, moments.square, strict=True):
         adam_update(matrix, g, m, v, n, alpha, beta1, beta2, epsilon)
     return moments._replace(steps=n)
+
+
+def adagrad_update(
+    theta: NDArray[Any], g: NDArray[Any], h: NDArray[Any], alpha: float
+) -> None:
+    """A step of `adagrad_step` for one array and its sums, in place, unchecked.
+
+    With h of shape (R, 1) each row has one sum; of the shape of theta, each element.
+    """
+    h += g * g if h.shape == g.shape else np.vecdot(g, g)[:, np.newaxis]
+    theta -= g * (alpha / np.sqrt(h + np.finfo(h.dtype).tiny))
+
+
+def zero_sums(params: Parameters) -> Parameters:
+    """h_0 = 0 of `adagrad_step`: for each element of U, each row of W and of V."""
+    U, W, V = params
+    return Parameters(
+        np.zeros_like(U), np.zeros_like(W[:, :1]), np.zeros_like(V[:, :1])
+    )
+
+
+def adagrad_step(
+    params: Parameters,
+    gradient: Parameters,
+    sums: Parameters | None = None,
+    alpha: float = 1.0,
+) -> Parameters:
+    """theta <- theta - alpha g / sqrt(h), :eq:`eq-adagrad`, in place.
+
+    An element of U is a block by itself; of W and V each row is one.
+
+    Args:
+        params: the parameters, arrays of floats; they are changed.
+        gradient: dE/dU, dE/dW, dE/dV, of the same shapes.
+        sums: what the step before returned, None for the first; its arrays are changed.
+        alpha: the learning rate, which no block's first step exceeds.
+
+    Returns:
+        The sums of squares h, of shapes (H, N), (H, 1) and (N, 1).
+
+    Raises:
+        ValueError: if params cannot be changed in place, a shape differs, or alpha is
+            out of its range.
+    """
+    alpha = check_alpha(alpha)
+    pairs = _pairs(params, gradient)
+    first = zero_sums(Parameters(*(matrix for matrix, _ in pairs)))
+    sums = first if sums is None else sums
+    if [h.shape for h in sums] != [h.shape for h in first]:
+        raise ValueError(
+            f"sums have shapes {[h.shape for h in sums]}: expected "
+            f"{[h.shape for h in first]}, the sums of these params"
+        )
+    for (matrix, g), h in zip(pairs, sums, strict=True):
+        adagrad_update(matrix, g, h, alpha)
+    return sums
 
 
 def lanes(indices: ArrayLike, count: int) -> NDArray[Any]:

@@ -639,8 +639,8 @@ def test_arguments_out_of_range_are_named():
     with pytest.raises(ValueError, match=r"^states has shape \(4,\): expected"):
         class_log_outputs(params, np.zeros(4), classes)
     output = partial(ClassLayer, classes=classes)
-    with pytest.raises(ValueError, match=r"^adam is True: expected False with an out"):
-        ChunkLearner(params, 3, 4, None, adam=True, output=output)
+    with pytest.raises(ValueError, match=r"^optimizer is 'adam': expected sgd, ada"):
+        ChunkLearner(params, 3, 4, None, optimizer="adam", output=output)
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])

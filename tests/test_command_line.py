@@ -185,7 +185,7 @@ def test_help_tells_the_defaults(run):
         defaults = [getattr(model, name)]
         if name in ("alpha", "tau", "optimizer"):
             defaults.append(getattr(in_chunks, name))
-        told[-1] = told[-1].removesuffix(" or for sgd 1")
+        told[-1] = told[-1].removesuffix(" or for sgd and adagrad 1")
         nothing = "none" if name == "classes" else "no limit"
         assert told == [nothing if x is None else f"{x}" for x in defaults]
     assert LanguageModel(batch=2, optimizer="sgd").alpha == 1

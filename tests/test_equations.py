@@ -392,6 +392,22 @@ def test_adam_divides_the_mean_by_the_root_of_the_mean_square():
             close(given[i], theta[i])
 
 
+@pytest.mark.equation("eq-adagrad")
+def test_adagrad_divides_by_the_root_of_the_sum_of_squares():
+    start = problem()[0]
+    gradients, sums = [mapped(np.cos, start), mapped(np.exp, start)], None
+    given = mapped(np.copy, start)
+    theta = list(start)
+    for n in (1, 2):
+        sums = rnn.adagrad_step(given, gradients[n - 1], sums, 0.1)
+        for i in range(3):
+            squares = sum(gradient[i] ** 2 for gradient in gradients[:n])
+            h = squares if i == 0 else squares.sum(axis=1, keepdims=True)
+            close(sums[i], h)
+            theta[i] = theta[i] - 0.1 * gradients[n - 1][i] / np.sqrt(h)
+            close(given[i], theta[i])
+
+
 @pytest.mark.equation("eq-lanes")
 def test_lanes_are_equal_parts_of_the_text():
     text = [3, 1, 4, 1, 0, 2, 2, 3]
@@ -803,7 +819,8 @@ def wrong_ones(name):
     return [*changes, lambda *given, **named: wrong(right(*given, **named))]
 
 
-IN_PLACE = {"sgd_step", "learn_online", "adam_step"}  # they change params
+# these change params
+IN_PLACE = {"sgd_step", "learn_online", "adam_step", "adagrad_step"}
 OFF = {  # what stands in place of classes, and of a function that returns no numbers
     "PendingUpdates": [TooMuch],
     "Tiles": [OffTiles],

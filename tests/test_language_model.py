@@ -413,9 +413,9 @@ def test_integers_of_numpy_are_integers(model, tmp_path):
             (
                 "optimizer",
                 name,
-                "sgd, or with a batch above 1 and without classes adam",
+                "sgd, or with a batch above 1 adagrad, or also without classes adam",
             )
-            for name in ("adam", "SGD", "", 5, [])
+            for name in ("adam", "adagrad", "SGD", "", 5, [])
         ),
         *(("decay", name, "halving or linear") for name in ("Linear", "", None, 1)),
         ("activation", "sigmoid", "one of sigmoid, tanh, relu"),
@@ -524,6 +524,7 @@ def test_reading_a_text_takes_some_bytes_a_token(tmp_path, monkeypatch):
         {"dropout": 0.3, "dtype": np.float32, "activation": tanh, "seed": 2**70},
         {"optimizer": "sgd", "alpha": 0.1, "activation": relu, "dropout": 0.1},
         {"chunk": 10**9, "batch": 3},
+        {"optimizer": "adagrad", "dropout": 0.1, "alpha": 0.5},
     ],
 )
 def test_training_in_chunks_is_a_loop_of_a_learner(settings):
@@ -538,22 +539,25 @@ def test_training_in_chunks_is_a_loop_of_a_learner(settings):
     L = len(words)
     assert 0 < len(indices) - L * B < B  # words are left out
     params = first_parameters(model)
-    best, moments, schedule, epochs = params, None, Schedule(model.alpha), []
+    best, schedule, epochs = params, Schedule(model.alpha), []
+    moments = sums = None
     with workers() as pool:
         while schedule.alpha > 0 and len(epochs) < model.epochs:
             params = Parameters(*(matrix.copy("K") for matrix in params))
             learner = ChunkLearner(
                 params, B, min(model.chunk, L), pool, model.activation, model.tau,
-                dropout=Dropout(p, p), adam=model.optimizer == "adam",
+                dropout=Dropout(p, p), optimizer=model.optimizer,
             )  # fmt: skip
             learner.moments, train = moments or learner.moments, 0.0
+            for h, kept in zip(learner.sums or [], sums or [], strict=False):
+                h[:] = kept
             for first in range(0, L, model.chunk):
                 chunk = slice(first, first + model.chunk)
                 rng = np.random.default_rng([model.seed, len(epochs), first])
                 train += learner.learn(
                     words[chunk], targets[chunk], schedule.alpha, rng
                 )
-            moments = learner.moments
+            moments, sums = learner.moments, learner.sums
             valid = text_loss(params, held_out, model.activation) / len(held_out)
             epochs.append((schedule.alpha, train / (L * B), valid))
             if valid < schedule.best:
@@ -621,7 +625,7 @@ def test_the_bytes_do_not_depend_on_the_threads(tmp_path, monkeypatch, dtype, cl
     assert (tmp_path / "m.npz").read_bytes() != files[0]
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adagrad"])
 def test_a_model_learns_in_chunks(optimizer):
     model = LanguageModel(10, batch=4, chunk=10, optimizer=optimizer, epochs=12)
     model.fit(TEXT, OTHER)
@@ -639,6 +643,8 @@ def test_a_model_learns_in_chunks(optimizer):
         ({"batch": 2, "optimizer": "adam"}, ("adam", 0.01, None)),
         ({"batch": 2, "optimizer": "sgd"}, ("sgd", 1.0, None)),
         ({"batch": 2, "tau": 5, "alpha": 0.2}, ("adam", 0.2, 5)),
+        ({"batch": 2, "classes": 5}, ("adagrad", 1.0, None)),
+        ({"batch": 2, "optimizer": "adagrad"}, ("adagrad", 1.0, None)),
     ],
 )
 def test_what_is_not_given_depends_on_the_batch(settings, resolved):
@@ -918,8 +924,14 @@ def content(tmp_path_factory):
 
 @pytest.fixture(
     scope="module",
-    params=[{"optimizer": "sgd"}, {"optimizer": "adam"}, {"classes": 4}],
-    ids=["sgd", "adam", "classes"],
+    params=[
+        {"optimizer": "sgd"},
+        {"optimizer": "adam"},
+        {"optimizer": "adagrad"},
+        {"classes": 4},
+        {"classes": 4, "optimizer": "sgd"},
+    ],
+    ids=["sgd", "adam", "adagrad", "classes", "classes, sgd"],
 )
 def chunk_content(request, tmp_path_factory):
     """The header and arrays of a model in the midst of its training in chunks."""
@@ -1056,27 +1068,33 @@ def test_a_header_of_no_model_of_chunks_is_refused(scratch, chunk_content, keys,
     refusal(scratch, changed(header, keys, value), arrays)
 
 
-def test_the_steps_of_adam_are_kept_with_adam_only(scratch, chunk_content):
+def test_what_an_optimizer_remembers_is_kept_with_it_only(scratch, chunk_content):
     header, arrays = chunk_content
     optimizer = header["settings"]["optimizer"]
     for value in (DELETE, -1, 2.0, None, "3", True, 10**400):
         if optimizer == "adam" or value is not DELETE:
             refusal(scratch, changed(header, ("training", "steps"), value), arrays)
-    other = {"sgd": "adam", "adam": "sgd"}[optimizer]
-    refusal(scratch, changed(header, ("settings", "optimizer"), other), arrays)
+    for other in {"sgd", "adam", "adagrad"} - {optimizer}:
+        refusal(scratch, changed(header, ("settings", "optimizer"), other), arrays)
 
 
 def test_arrays_of_no_model_of_chunks_are_refused(scratch, chunk_content):
     header, arrays = chunk_content
     write_arrays(scratch, header, arrays)
     assert LanguageModel.load(scratch).training.lanes
-    moments = [
-        f"training.{mean}.{name}" for mean in ("mean", "square") for name in "UWV"
-    ]
-    if header["settings"]["optimizer"] == "sgd":
-        assert not set(moments) & set(arrays)
-        refusal(scratch, header, arrays | {moments[0]: arrays["U"]})
-        moments = []
+    of_squares = {
+        "sgd": [],
+        "adam": [f"training.square.{name}" for name in "UWV"],
+        "adagrad": [f"training.sum.{name}" for name in "UWVQ"],
+    }[header["settings"]["optimizer"]]
+    if not header["settings"]["classes"]:
+        of_squares = of_squares[:3]
+    means = [f"training.mean.{name}" for name in "UWV"]
+    others = {*means, "training.square.V", "training.sum.V", "training.sum.Q"}
+    kinds = ("training.mean.", "training.square.", "training.sum.")
+    remembered = {name for name in arrays if name.startswith(kinds)}
+    for name in sorted(others - remembered):
+        refusal(scratch, header, arrays | {name: arrays["V"]})
     refusal(scratch, header, arrays | {"training.words": np.arange(3)})
     changes = {
         "NaN": lambda a: _with(a, (0, 0), np.nan),
@@ -1088,11 +1106,11 @@ def test_arrays_of_no_model_of_chunks_are_refused(scratch, chunk_content):
         "float32": lambda a: a.astype(np.float32),
         "integers": lambda a: a.astype(np.int64),
     }
-    for name in ("training.states", *moments):
+    for name in ("training.states", *sorted(remembered)):
         refusal(scratch, header, {k: v for k, v in arrays.items() if k != name})
         for change in changes.values():
             refusal(scratch, header, arrays | {name: change(arrays[name])})
-    for name in moments[3:]:
+    for name in of_squares:
         negative = _with(arrays[name], (0, 0), -1e-9)
         assert "negative" in refusal(scratch, header, arrays | {name: negative})
 
@@ -1431,7 +1449,8 @@ def class_weights(model):
 
 @pytest.mark.parametrize("settings", CLASSES)
 def test_a_model_with_classes_learns_as_its_parts_do(settings):
-    model = LanguageModel(10, **settings, alpha=0.3, decay="linear").fit(TEXT, OTHER)
+    settings = {**settings, "alpha": 0.3, "decay": "linear", "optimizer": "sgd"}
+    model = LanguageModel(10, **settings).fit(TEXT, OTHER)
     indices = model.vocabulary.encode(tokenize(TEXT))
     rng, N = np.random.default_rng(0), len(model.vocabulary)
     params = init_parameters(N, 10, rng)
@@ -1596,7 +1615,7 @@ def test_there_are_no_more_classes_than_words():
         LanguageModel(classes=90).fit("a b\n" * 9)
     with pytest.raises(ValueError, match=r"^optimizer is 'adam': expected sgd, or"):
         LanguageModel(classes=3, batch=2, optimizer="adam")
-    assert LanguageModel(classes=3, batch=2).optimizer == "sgd"
+    assert LanguageModel(classes=3, batch=2).optimizer == "adagrad"
     as_many = LanguageModel(5, classes=4, epochs=1).fit("a b\n" * 9)
     assert as_many.word_classes.edges.tolist() == [0, 1, 2, 3, 4]
     assert as_many.perplexity("a b\n") < 4

@@ -28,7 +28,7 @@ from rnn.minibatch import (
     step_cost,
     workers,
 )
-from rnn.sgd import DivergenceError, adam_step, sgd_step
+from rnn.sgd import DivergenceError, adagrad_step, adam_step, sgd_step
 from rnn.softmax import log_softmax
 
 ACTIVATIONS = [sigmoid, tanh, relu]
@@ -341,10 +341,16 @@ def test_an_output_layer_may_be_given(pool, limit):
     assert learner.gradient(words, targets)[1].V is layer.gradient
 
 
-def test_adam_is_refused_with_an_output_layer_that_is_given(pool):
-    message = "^adam is True: expected False with an output of its own$"
+@pytest.mark.parametrize(
+    ("name", "output"), [("adam", OutputLayer), ("Adam", None), (True, None)]
+)
+def test_optimizers_that_cannot_learn_are_refused(pool, name, output):
+    message = (
+        f"^optimizer is {name!r}: expected sgd, adagrad, or, without an output of its "
+        "own, adam$"
+    )
     with pytest.raises(ValueError, match=message):
-        ChunkLearner(network(), 3, 4, pool, adam=True, output=OutputLayer)
+        ChunkLearner(network(), 3, 4, pool, optimizer=name, output=output)
 
 
 # The gradient of a chunk
@@ -544,42 +550,44 @@ def test_every_chunk_is_dropped_anew_and_none_without_dropout(pool):
 # Learning
 
 
-@pytest.mark.parametrize("adam", [False, True])
+@pytest.mark.parametrize("optimizer", ["sgd", "adagrad", "adam"])
 @pytest.mark.parametrize("limit", [0.05, 1e6])
 @pytest.mark.parametrize("tau", [None, 1])
-def test_learning_takes_the_steps_of_the_chapters_before(pool, adam, limit, tau):
+def test_learning_takes_the_steps_of_the_chapters_before(pool, optimizer, limit, tau):
     params, (words, targets) = network(), text(12)
-    expected, moments, state = copied(params), None, None
+    expected, memory, state = copied(params), None, None
+    alpha = {"sgd": 0.3, "adagrad": 0.4, "adam": 0.03}[optimizer]
     places = [matrix.ctypes.data for matrix in params]
-    learner = ChunkLearner(params, 3, 3, pool, tanh, tau, limit, adam=adam)
+    learner = ChunkLearner(params, 3, 3, pool, tanh, tau, limit, optimizer=optimizer)
     for start in range(0, 12, 3):
         chunk = words[start : start + 3], targets[start : start + 3]
         E, gradient, state = mean_gradient(expected, *chunk, state, tau, tanh)
         factor = min(1, limit / norm(gradient))
         assert (factor < 1) == (limit < 1)
         clipped = Parameters(*(factor * matrix for matrix in gradient))
-        if adam:
-            moments = adam_step(expected, clipped, moments, 0.03)
+        if optimizer == "sgd":
+            sgd_step(expected, clipped, alpha)
         else:
-            sgd_step(expected, clipped, 0.3)
-        assert learner.learn(*chunk, 0.03 if adam else 0.3) == pytest.approx(
-            E, rel=1e-10
-        )
+            step = {"adam": adam_step, "adagrad": adagrad_step}[optimizer]
+            memory = step(expected, clipped, memory, alpha)
+        assert learner.learn(*chunk, alpha) == pytest.approx(E, rel=1e-10)
         assert_same(params, expected, 1e-10)
     assert [matrix.ctypes.data for matrix in params] == places
-    if adam:
+    assert (learner.moments is None) == (optimizer != "adam")
+    assert (learner.sums is None) == (optimizer != "adagrad")
+    if optimizer == "adam":
         assert learner.moments.steps == 4
-        assert_same(learner.moments.mean, moments.mean, 1e-10, 0)
-        assert_same(learner.moments.square, moments.square, 1e-10, 0)
-    else:
-        assert learner.moments is None
+        assert_same(learner.moments.mean, memory.mean, 1e-10, 0)
+        assert_same(learner.moments.square, memory.square, 1e-10, 0)
+    elif optimizer == "adagrad":
+        assert_same(learner.sums, memory, 1e-10, 0)
 
 
 def test_adam_takes_many_rows_a_part_at_a_time(pool):
     H, N = 300, 500
     params, (words, targets) = network(H=H, N=N), text(2, 2, N)
     expected = copied(params)
-    learner = ChunkLearner(params, 2, 2, pool, adam=True, limit=1e6)
+    learner = ChunkLearner(params, 2, 2, pool, optimizer="adam", limit=1e6)
     learner.learn(words, targets, 0.1)
     adam_step(expected, mean_gradient(expected, words, targets)[1], None, 0.1)
     # where a gradient is near 0, Adam makes much of its rounding
@@ -611,11 +619,11 @@ def test_the_limit_is_5_unless_given(pool):
     assert equal(*ends)
 
 
-@pytest.mark.parametrize("adam", [False, True])
-def test_a_rate_of_zero_changes_nothing(pool, adam):
+@pytest.mark.parametrize("optimizer", ["sgd", "adagrad", "adam"])
+def test_a_rate_of_zero_changes_nothing(pool, optimizer):
     params, (words, targets) = network(), text(3)
     before = copied(params)
-    learner = ChunkLearner(params, 3, 3, pool, adam=adam)
+    learner = ChunkLearner(params, 3, 3, pool, optimizer=optimizer)
     E = learner.learn(words, targets, 0)
     assert pytest.approx(loss(before, words, targets), rel=1e-12) == E
     assert equal(params, before)
@@ -630,29 +638,36 @@ def test_only_columns_that_were_read_change(pool):
     assert changed.tolist() == [n in words for n in range(7)]
 
 
-@pytest.mark.parametrize("adam", [False, True])
-def test_learning_keeps_single_precision(pool, adam):
+@pytest.mark.parametrize("optimizer", ["sgd", "adagrad", "adam"])
+def test_learning_keeps_single_precision(pool, optimizer):
     params, (words, targets) = network(dtype=np.float32), text(3)
     dropout = Dropout(0.1, 0.1, 0.1)
-    learner = ChunkLearner(params, 3, 3, pool, dropout=dropout, adam=adam)
+    learner = ChunkLearner(params, 3, 3, pool, dropout=dropout, optimizer=optimizer)
     for seed in range(2):
         E, gradient = learner.gradient(words, targets, np.random.default_rng(seed))
         learner.learn(words, targets, 0.1, np.random.default_rng(seed))
     kept = [*params, *gradient[1:4], learner.state]
-    if adam:
+    if learner.moments:
         kept += [*learner.moments.mean, *learner.moments.square]
+    kept += learner.sums or []
     assert {array.dtype for array in kept} == {np.dtype(np.float32)}
     assert type(E) is float
 
 
-@pytest.mark.parametrize("adam", [False, True])
-def test_how_many_workers_there_are_changes_no_bit(adam):
+@pytest.mark.parametrize("optimizer", ["sgd", "adagrad", "adam"])
+def test_how_many_workers_there_are_changes_no_bit(optimizer):
     ends = []
     for count in (1, 2, 3):
         params = network(H=33, N=50)
         with workers(count) as pool:
             learner = ChunkLearner(
-                params, 5, 4, pool, dropout=Dropout(0.2, 0.2, 0.2), adam=adam, limit=0.5
+                params,
+                5,
+                4,
+                pool,
+                dropout=Dropout(0.2, 0.2, 0.2),
+                optimizer=optimizer,
+                limit=0.5,
             )
             rng = np.random.default_rng(3)
             costs = [
@@ -667,7 +682,7 @@ def test_how_many_workers_there_are_changes_no_bit(adam):
 def test_two_learners_share_nothing_but_the_pool(pool):
     def learners():
         return [
-            ChunkLearner(network(0), 3, 4, pool, tanh, adam=True),
+            ChunkLearner(network(0), 3, 4, pool, tanh, optimizer="adam"),
             ChunkLearner(network(1), 2, 4, pool, dropout=Dropout(0.5)),
         ]
 
@@ -716,8 +731,8 @@ def test_a_learner_goes_on_after_an_exception_in_a_task(pool):
 def test_learning_lowers_the_cost_of_what_is_learnt(pool):
     params, (words, _) = network(), text(4)
     targets = (words + 1) % 7
-    for adam, alpha in ((False, 0.5), (True, 0.05)):
-        learner = ChunkLearner(copied(params), 3, 4, pool, adam=adam)
+    for optimizer, alpha in (("sgd", 0.5), ("adam", 0.05), ("adagrad", 0.5)):
+        learner = ChunkLearner(copied(params), 3, 4, pool, optimizer=optimizer)
         costs = []
         for _ in range(30):
             learner.state = np.zeros((3, 4))
@@ -751,10 +766,12 @@ def test_the_ceiling_lies_a_nat_above_the_first_cost_and_above_log_n(pool, size)
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS, ids=str)
-@pytest.mark.parametrize("adam", [False, True])
-def test_a_rate_far_too_large_is_told_and_leaves_the_parameters(pool, activation, adam):
+@pytest.mark.parametrize("optimizer", ["sgd", "adagrad", "adam"])
+def test_a_rate_far_too_large_is_told_and_leaves_the_parameters(
+    pool, activation, optimizer
+):
     params, (words, targets) = network(), text(30)
-    learner = ChunkLearner(params, 3, 3, pool, activation, adam=adam)
+    learner = ChunkLearner(params, 3, 3, pool, activation, optimizer=optimizer)
     message = (
         r"^alpha is 100: learning diverged, the running mean of a word's cost is "
         r"[0-9.e+]+ nats; take a smaller alpha$"

@@ -26,6 +26,8 @@ from rnn.sgd import (
     PendingUpdates,
     Schedule,
     SoftmaxOutput,
+    adagrad_step,
+    adagrad_update,
     adam_step,
     adam_update,
     clip,
@@ -116,7 +118,7 @@ def test_a_step_of_length_zero_changes_nothing():
         ({"alpha": math.inf}, "alpha is inf: expected a finite number, 0 or more"),
     ],
 )
-@pytest.mark.parametrize("step", [sgd_step, adam_step])
+@pytest.mark.parametrize("step", [sgd_step, adam_step, adagrad_step])
 def test_what_a_step_refuses(step, change, message):
     arguments = {"params": network(), "gradient": network(1), "alpha": 0.1, **change}
     before = copied(arguments["params"])
@@ -146,6 +148,7 @@ def frozen(name):
     [
         lambda params: sgd_step(params, network(1), 0.1),
         lambda params: adam_step(params, network(1)),
+        lambda params: adagrad_step(params, network(1)),
         lambda params: learn_online(params, [0], [1], 0.1, 1),
     ],
 )
@@ -829,7 +832,7 @@ def test_constants_out_of_range_are_refused(constants):
         adam_step(network(), network(1), **constants)
 
 
-@pytest.mark.parametrize("step", [sgd_step, adam_step])
+@pytest.mark.parametrize("step", [sgd_step, adam_step, adagrad_step])
 def test_a_gradient_of_two_matrices_is_refused(step):
     params = network()
     before = copied(params)
@@ -853,6 +856,103 @@ def test_moments_of_other_parameters_are_refused():
     )
     with pytest.raises(ValueError, match=message):
         adam_step(network(), network(1), moments)
+
+
+# AdaGrad
+
+
+def blocks(shape, shared):
+    """The places of a matrix, cut into blocks."""
+    places = list(np.ndindex(shape))
+    if not shared:
+        return [[place] for place in places]
+    return [[place for place in places if place[0] == i] for i in range(shape[0])]
+
+
+@pytest.mark.parametrize("alpha", [1.0, 0.3])
+def test_adagrad_is_the_rule_for_each_block(alpha):
+    params, sums = network(), None
+    start, gradients = copied(params), [network(seed) for seed in range(1, 8)]
+    gradients[0].V[2] = 0  # a row whose first gradient comes late
+    gradients[3].U[0, 0] = 0
+    for gradient in gradients:
+        kept = copied(gradient)
+        sums = adagrad_step(params, gradient, sums, alpha)
+        assert equal(gradient, kept)
+    assert [h.shape for h in sums] == [(4, 5), (4, 1), (5, 1)]
+    for i, shared in enumerate((False, True, True)):
+        for block in blocks(start[i].shape, shared):
+            theta, h = [float(start[i][place]) for place in block], 0.0
+            for gradient in gradients:
+                g = [float(gradient[i][place]) for place in block]
+                h += math.fsum(x * x for x in g)
+                step = alpha / math.sqrt(h) if h else 0.0
+                theta = [x - step * slope for x, slope in zip(theta, g, strict=True)]
+            for place, expected in zip(block, theta, strict=True):
+                assert params[i][place] == pytest.approx(expected, rel=1e-12, abs=1e-13)
+
+
+def test_one_array_takes_the_same_step_of_adagrad():
+    params, sums = network(), None
+    V, W, h_V, h_W = (
+        params.V.copy(),
+        params.W.copy(),
+        np.zeros((5, 1)),
+        np.zeros((4, 4)),
+    )
+    for seed in (1, 2, 3):
+        gradient = network(seed)
+        adagrad_update(V, gradient.V, h_V, 0.1)
+        adagrad_update(W, gradient.W, h_W, 0.1)
+        sums = adagrad_step(params, gradient, sums, 0.1)
+    np.testing.assert_allclose(V, params.V, rtol=1e-12)
+    np.testing.assert_allclose(h_V, sums.V, rtol=1e-12)
+    np.testing.assert_allclose(h_W.sum(axis=1, keepdims=True), sums.W, rtol=1e-12)
+    assert not np.allclose(W, params.W)  # an h for each element is another rule
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_a_first_step_of_adagrad_has_the_length_of_the_rate(dtype):
+    for size in (1e-12, 1.0, 1e12):
+        params, before = network(dtype=dtype), network(dtype=dtype)
+        gradient = Parameters(*(dtype(size) * g for g in network(1, dtype=dtype)))
+        adagrad_step(params, gradient, alpha=0.5)
+        moved = [b - a for a, b in zip(params, before, strict=True)]
+        lengths = abs(moved[0]), *(np.linalg.norm(m, axis=1) for m in moved[1:])
+        for found in lengths:
+            np.testing.assert_allclose(found, 0.5, rtol=1e-5)
+        for step, g in zip(moved, gradient, strict=True):
+            assert (np.sign(step) == np.sign(g)).all()
+
+
+def test_a_block_without_gradient_stays_where_it_is():
+    params = network()
+    before = copied(params)
+    sums = adagrad_step(params, Parameters(*map(np.zeros_like, params)))
+    assert equal(params, before)
+    assert not any(h.any() for h in sums)
+
+
+def test_adagrad_keeps_the_float_type_and_the_arrays():
+    params = network(dtype=np.float32)
+    places = [matrix.ctypes.data for matrix in params]
+    sums = adagrad_step(params, network(1, dtype=np.float32))
+    again = adagrad_step(params, network(2, dtype=np.float32), sums)
+    assert [matrix.ctypes.data for matrix in params] == places
+    assert {array.dtype for array in (*params, *again)} == {np.dtype(np.float32)}
+    assert all(a is b for a, b in zip(again, sums, strict=True))
+
+
+def test_sums_of_other_parameters_are_refused():
+    sums, params = adagrad_step(network(H=3), network(1, H=3)), network()
+    before = copied(params)
+    message = (
+        "sums have shapes [(3, 5), (3, 1), (5, 1)]: expected "
+        "[(4, 5), (4, 1), (5, 1)], the sums of these params"
+    )
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        adagrad_step(params, network(1), sums)
+    assert equal(params, before)
 
 
 # Lanes
@@ -889,10 +989,26 @@ def test_what_lanes_refuse(indices, count, message):
         lanes(indices, count)
 
 
-def test_adam_agrees_with_pytorch():
-    torch = pytest.importorskip(
+@pytest.fixture
+def torch():
+    return pytest.importorskip(
         "torch", reason="PyTorch is optional: `pip install torch` to compare with it"
     )
+
+
+def test_adagrad_agrees_with_pytorch_where_each_element_is_a_block(torch):
+    params, sums = network(), None
+    tensor = torch.tensor(params.U.copy(), requires_grad=True)
+    adagrad = torch.optim.Adagrad([tensor], lr=0.2, eps=1e-300)
+    for seed in range(1, 30):
+        gradient = network(seed)
+        tensor.grad = torch.tensor(gradient.U.copy())
+        adagrad.step()
+        sums = adagrad_step(params, gradient, sums, 0.2)
+    np.testing.assert_allclose(params.U, tensor.detach().numpy(), rtol=1e-12)
+
+
+def test_adam_agrees_with_pytorch(torch):
     params, moments = network(), None
     tensors = [torch.tensor(matrix.copy(), requires_grad=True) for matrix in params]
     adam = torch.optim.Adam(tensors, lr=0.02, betas=(0.8, 0.95), eps=1e-3)
