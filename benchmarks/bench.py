@@ -438,7 +438,8 @@ def dissect(case: Case, pool: Any, rounds: int = 20) -> dict[str, float]:
         columns = column_sums(words.reshape(-1), delta)
 
     def update() -> None:
-        learner._descend(ChunkGradient(*columns, dW, output.gradient, 1), ALPHA)
+        slopes = ChunkGradient(*columns, dW, output.gradient, 1)
+        learner._descend(slopes, ALPHA, None)
 
     pieces = {
         "states": run_states,

@@ -5,17 +5,22 @@ Usage: python benchmarks/results.py [--data-dir DIR] [name ..]
 What a run found is written to `results.json`, which the chapter reads, as soon as the
 run is over. Runs that the file has, with the same settings, are left out. A model is
 saved in `_results/` after each epoch, and an interrupted run goes on from there. All
-runs together take less than three hours on two cores.
+runs together take less than three hours on two cores. If the variable RNNLM names the
+program of Mikolov's toolkit, `rnnlm`, that is trained, too, on one core.
 """
 
 import argparse
 import json
+import os
+import re
+import subprocess
 import time
 from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from functools import cache
 from multiprocessing import get_context
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -138,6 +143,9 @@ COMMON = {"dtype": "float32", "min_count": 1}
 ONLINE = COMMON | {"tau": 4}
 #: Chunks so small that a word moves the weights nearly as much as word by word.
 CHUNKS = COMMON | {"batch": 16, "chunk": 12, "optimizer": "sgd", "decay": "linear"}
+#: Many lanes, and steps that find their own lengths.
+QUICK = COMMON | {"batch": 40, "chunk": 20, "optimizer": "adagrad", "decay": "linear"}
+QUICK |= {"classes": 100, "dropout": 0.05, "epochs": 5}
 ABLATION = CHUNKS | {"hidden_size": 100, "alpha": 1.6, "dropout": 0.05, "epochs": 16}
 CLASSES = ABLATION | {"classes": 100}
 LARGE = CHUNKS | {"hidden_size": 400, "dropout": 0.5}
@@ -151,6 +159,7 @@ RUNS = {
     ),
     "source-100": Run(SOURCE, ONLINE | {"hidden_size": 100}),
     "source-roots-100": Run(SOURCE, ONLINE | {"hidden_size": 100, "classes": 100}),
+    "adagrad-100": Run(TODAY, QUICK | {"hidden_size": 100}, ByFrequency),
     "W = 0": Run(TODAY, CLASSES | {"alpha": 0.3}, Memoryless),
     "tau = 0": Run(TODAY, CLASSES | {"tau": 0}, Gentle),
     "tau = 1": Run(TODAY, CLASSES | {"tau": 1}),
@@ -301,6 +310,34 @@ def train(name: str, data_dir: str | None) -> dict[str, Any]:
     }
 
 
+def toolkit(program: str, data_dir: str | None) -> dict[str, Any]:
+    """What Mikolov's toolkit reaches, 100 units and 100 classes, and how soon."""
+    paths, _, _ = treebank(data_dir)
+    with TemporaryDirectory() as folder:
+        model = ("-rnnlm", Path(folder, "model"))
+        texts = ("-train", paths["train"], "-valid", paths["valid"])
+        options = ["-hidden", "100", "-class", "100", "-bptt", "4", "-bptt-block", "10"]
+        start = time.perf_counter()
+        command = [program, *model, *texts, *options]
+        said = subprocess.run(
+            command, check=True, capture_output=True, text=True
+        ).stdout
+        seconds = time.perf_counter() - start
+        epochs = re.findall(r"VALID entropy: ([\d.]+)", said)
+        command = [program, *model, "-test", paths["test"]]
+        said = subprocess.run(
+            command, check=True, capture_output=True, text=True
+        ).stdout
+    return {
+        "options": options,
+        "epochs": len(epochs),
+        "valid": float(np.exp(min(map(float, epochs)))),  # it prints nats
+        "test": float(re.findall(r"PPL net: ([\d.]+)", said)[0]),
+        "seconds": seconds,
+        "machine": machine(),
+    }
+
+
 def counted(data_dir: str | None) -> dict[str, Any]:
     """The models that count, by name."""
     _, indices, vocabulary = treebank(data_dir)
@@ -335,7 +372,7 @@ def counted(data_dir: str | None) -> dict[str, Any]:
 
 def recorded() -> dict[str, Any]:
     """What the file holds."""
-    found: dict[str, Any] = {"counted": {}, "runs": {}}
+    found: dict[str, Any] = {"counted": {}, "runs": {}, "toolkit": {}}
     return found | (json.loads(FILE.read_text()) if FILE.exists() else {})
 
 
@@ -370,6 +407,8 @@ def main() -> None:
     names = missing(options.names or list(RUNS))
     if not options.names:
         record("counted", counted(options.data_dir))
+        if "RNNLM" in os.environ:
+            record("toolkit", toolkit(os.environ["RNNLM"], options.data_dir))
     # one thread is enough for a model with classes: so many at a time
     first = [name for name in names if "classes" in RUNS[name].settings]
     first = [name for name in first if not RUNS[name].begun]

@@ -311,22 +311,23 @@ class _WordErrors:
         return max(square, 0.0)  # rounding may leave less than 0; max(nan, 0.0) is nan
 
     def gradients(self, scale: float) -> Iterator[tuple[slice, NDArray[Any]]]:
-        """Scale times the rows of dE/dV that targets have: where, and what.
+        """Scale times the rows of dE/dV whose class had a target: where, and what.
 
         Neighbouring rows come together, as many as stay in the cache; each array is
         valid until the next.
         """
         small = -scale * self.states
-        few = max(1, 2**16 // small.shape[1])
-        part = np.empty((few, small.shape[1]), small.dtype)
+        room = max(1, 2**16 // small.shape[1])
+        part = np.empty((room, small.shape[1]), small.dtype)
         begin = end = 0  # the rows that part holds
         for rows, words, e in self.blocks:
             # NumPy's matmul is slow for a column times a row
             product = np.multiply if len(e) == 1 else np.matmul
-            for a in range(words.start, words.stop, few):
-                b = min(a + few, words.stop)
-                if a > end or b - begin > few:  # a gap, or no room
-                    yield slice(begin, end), part[: end - begin]
+            for a in range(words.start, words.stop, room):
+                b = min(a + room, words.stop)
+                if a > end or b - begin > room:
+                    if end > begin:
+                        yield slice(begin, end), part[: end - begin]
                     begin = a
                 errors = e.T[a - words.start : b - words.start]
                 product(errors, small[rows], out=part[a - begin : b - begin])

@@ -53,7 +53,7 @@ from .sgd import (
     next_schedule,
     zero_sums,
 )
-from .softmax import generate, logits
+from .softmax import generate, log_softmax, logits
 from .words import END, UNKNOWN, Vocabulary, check_indices, stream
 
 __all__ = [
@@ -378,6 +378,38 @@ def word_costs(
     Returns:
         An iterator over the costs, in nats, of the words of one piece after another.
     """
+    if alpha == 0:
+        return _static_costs(params, indices, activation, classes)
+    return _dynamic_costs(params, indices, alpha, tau, activation, classes)
+
+
+def _static_costs(
+    params: Parameters,
+    indices: NDArray[Any],
+    activation: Activation,
+    classes: Classes | None,
+) -> Iterator[NDArray[np.float64]]:
+    """`word_costs` without learning: no error is sent back."""
+    state, checked = None, check_indices("indices", indices, len(params.V))
+    for words, targets in pieces(checked, max(1, 2**20 // len(params.V))):
+        states = hidden_states(params, words, state, activation)
+        state = states[-1]
+        if classes:
+            log_y = class_log_outputs(params, states, classes)
+        else:
+            log_y = log_softmax(logits(params, states))
+        yield -log_y[np.arange(len(targets)), targets].astype(np.float64)
+
+
+def _dynamic_costs(
+    params: Parameters,
+    indices: NDArray[Any],
+    alpha: float,
+    tau: int,
+    activation: Activation,
+    classes: Classes | None,
+) -> Iterator[NDArray[np.float64]]:
+    """`word_costs` with learning, by a copy of the parameters."""
     params, classes = _copy(params, classes)
     memory = None
     for words, targets in pieces(indices, _piece_length(params, classes)):

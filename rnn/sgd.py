@@ -469,7 +469,10 @@ def adagrad_update(
 
     With h of shape (R, 1) each row has one sum; of the shape of theta, each element.
     """
-    h += g * g if h.shape == g.shape else np.vecdot(g, g)[:, np.newaxis]
+    if h.shape == g.shape:
+        h += g * g
+    else:  # one sum for each row
+        h += np.vecdot(g, g)[:, np.newaxis]
     theta -= g * (alpha / np.sqrt(h + np.finfo(h.dtype).tiny))
 
 
@@ -495,7 +498,7 @@ def adagrad_step(
         params: the parameters, arrays of floats; they are changed.
         gradient: dE/dU, dE/dW, dE/dV, of the same shapes.
         sums: what the step before returned, None for the first; its arrays are changed.
-        alpha: the learning rate, which no block's first step exceeds.
+        alpha: the length of a block's first step; no later one is longer.
 
     Returns:
         The sums of squares h, of shapes (H, N), (H, 1) and (N, 1).
@@ -506,12 +509,13 @@ def adagrad_step(
     """
     alpha = check_alpha(alpha)
     pairs = _pairs(params, gradient)
-    first = zero_sums(Parameters(*(matrix for matrix, _ in pairs)))
-    sums = first if sums is None else sums
-    if [h.shape for h in sums] != [h.shape for h in first]:
+    U, W, V = params
+    shapes = [U.shape, (len(W), 1), (len(V), 1)]
+    sums = zero_sums(params) if sums is None else sums
+    if [h.shape for h in sums] != shapes:
         raise ValueError(
-            f"sums have shapes {[h.shape for h in sums]}: expected "
-            f"{[h.shape for h in first]}, the sums of these params"
+            f"sums have shapes {[h.shape for h in sums]}: expected {shapes}, the sums "
+            "of these params"
         )
     for (matrix, g), h in zip(pairs, sums, strict=True):
         adagrad_update(matrix, g, h, alpha)

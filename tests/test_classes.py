@@ -16,6 +16,8 @@ from rnn import (
     DivergenceError,
     Dropout,
     Parameters,
+    adagrad_step,
+    adagrad_update,
     bptt,
     check_classes,
     class_edges,
@@ -688,3 +690,34 @@ def test_words_and_edges_of_any_integer_type(kind):
     wrong = classes._replace(edges=np.array([0, 5, 2, 9], kind))
     with pytest.raises(ValueError, match=r"^classes.edges goes from 0 to 9: expected"):
         check_classes(params, wrong)
+
+
+@pytest.mark.parametrize(("N", "C"), [(3, 2), (9, 3), (9, 1), (9, 9), (900, 4)])
+@pytest.mark.parametrize("limit", [0.05, 1e6])
+def test_adagrad_with_classes_takes_the_steps_of_the_dense_gradient(N, C, limit):
+    H = 200 if N == 900 else 5  # so many that the rows come in several parts
+    params, classes, words, targets, state = case(N, C, H=H)
+    plain, same = copies(params, classes)
+    sums, h_Q = None, np.zeros((C, 1))
+    options = {"limit": limit, "optimizer": "adagrad"}
+    found, layer = learner(params, classes, words, state, **options)
+    for seed in range(3):
+        rng = np.random.default_rng(seed)
+        words, targets = rng.integers(0, N, (2, *words.shape))
+        twin, its = learner(*copies(plain, same), words, found.state)
+        _, slopes = twin.gradient(words, targets)
+        dU = np.zeros_like(plain.U)
+        dU[:, slopes.words] = slopes.columns.T
+        factor = min(1, limit / slopes.norm)
+        assert (factor < 1) == (limit < 1)
+        gradient = Parameters(*(factor * g for g in (dU, slopes.W, slopes.V)))
+        dQ = factor * its.class_gradient
+        sums = adagrad_step(plain, gradient, sums, alpha=0.01)
+        adagrad_update(same.Q, dQ, h_Q, alpha=0.01)
+        found.learn(words, targets, 0.01)
+        pairs = zip((*params, classes.Q), (*plain, same.Q), strict=True)
+        for a, b in pairs:
+            np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-10)
+        for a, b in zip(found.sums, (*sums, h_Q), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-16)
+    assert found.sums[2:] == layer.sums

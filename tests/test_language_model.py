@@ -166,7 +166,7 @@ def test_text_loss_names_what_is_wrong(model):
 
 @pytest.mark.parametrize("activation", [sigmoid, tanh, relu])
 @pytest.mark.parametrize("C", [None, 1, 4])
-@pytest.mark.parametrize("lengths", [[1], [2000], [2000, 2000, 100]])
+@pytest.mark.parametrize("lengths", [[1], [2000], [2**20 // 20, 100]])
 def test_the_costs_of_the_words_sum_to_that_of_the_text(lengths, C, activation):
     rng = np.random.default_rng(2)
     params = init_parameters(20, 3, rng)
@@ -189,6 +189,13 @@ def test_the_costs_of_the_words_sum_to_that_of_the_text(lengths, C, activation):
         log_y = class_log_outputs(params, states, classes)
     costs = -np.take_along_axis(log_y, targets[:, np.newaxis], axis=1)[:, 0]
     np.testing.assert_allclose(np.concatenate(found), costs, rtol=1e-11, atol=1e-13)
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.1])
+def test_word_costs_names_an_index_out_of_range(model, alpha):
+    for indices in ([99, 0], [0, 99]):
+        with pytest.raises(ValueError, match=r"holds the index 99 at"):
+            list(word_costs(model.params, np.array(indices), alpha))
 
 
 @pytest.mark.equation("eq-cosine")
