@@ -409,9 +409,8 @@ def main() -> None:
         record("counted", counted(options.data_dir))
         if "RNNLM" in os.environ:
             record("toolkit", toolkit(os.environ["RNNLM"], options.data_dir))
-    # one thread is enough for a model with classes: so many at a time
-    first = [name for name in names if "classes" in RUNS[name].settings]
-    first = [name for name in first if not RUNS[name].begun]
+    # with classes, and word by word, one thread is enough: so many at a time
+    first = [name for name in names if not RUNS[name].begun]
     with ProcessPoolExecutor(CORES, get_context("spawn")) as pool:
         jobs = {pool.submit(train, name, options.data_dir): name for name in first}
         for job in as_completed(jobs):
