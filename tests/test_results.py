@@ -113,6 +113,8 @@ def test_without_classes_keeps_ratios_and_bounds_the_rest(seed, edges):
         np.testing.assert_allclose(changes, changes[:, :1] + 0 * changes, atol=1e-9)
         L = np.log(np.exp(states @ params.V[a:b].T).sum(axis=1))
         a_c = params.V[a] + classes.Q[c] - new.V[a]
+        # what is left of L after the least squares has no part along the states
+        assert abs(states.T @ (L - states @ a_c)).max() <= 1e-9 * len(states)
         epsilon = max(epsilon, abs(L - states @ a_c).max())
     assert abs(after - before).max() <= 2 * epsilon + 1e-9
 

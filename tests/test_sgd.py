@@ -925,6 +925,14 @@ def test_a_first_step_of_adagrad_has_the_length_of_the_rate(dtype):
             assert (np.sign(step) == np.sign(g)).all()
 
 
+def test_the_usual_rate_of_adagrad_is_one():
+    params, other = network(), network()
+    adagrad_step(params, network(1))
+    adagrad_step(other, network(1), alpha=1.0)
+    assert equal(params, other)
+    assert not equal(params, network())
+
+
 def test_a_block_without_gradient_stays_where_it_is():
     params = network()
     before = copied(params)
