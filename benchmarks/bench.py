@@ -410,7 +410,7 @@ def dissect(case: Case, pool: Any, rounds: int = 20) -> dict[str, float]:
 
     def run_states() -> None:
         nonlocal states
-        states = learner._states(words, W, None)
+        _, states = learner._run(words, W, None)
 
     def for_all_stripes(task: Callable[[Stripe, NDArray[Any]], Any]) -> None:
         rows = states.reshape(-1, H)

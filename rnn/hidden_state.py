@@ -242,7 +242,11 @@ def init_parameters(
 
 
 def recurrence(
-    inputs: NDArray[Any], W_T: Any, s: NDArray[Any], activation: Activation
+    inputs: NDArray[Any],
+    W_T: Any,
+    s: NDArray[Any],
+    activation: Activation,
+    out: NDArray[Any] | None = None,
 ) -> NDArray[Any]:
     """s(t) = f(a(t) + W s(t-1)), the loop of `hidden_states`, for a(t) = U w(t).
 
@@ -251,6 +255,7 @@ def recurrence(
         W_T: the transpose of W, or anything else with a product `s @ W_T`.
         s: s(-1), shape (..., H).
         activation: the function f of the hidden layer.
+        out: where the states are put, the shape of inputs; a new array unless given.
 
     Returns:
         The states, the shape of inputs.
@@ -258,7 +263,7 @@ def recurrence(
     Raises:
         ValueError: the states overflow.
     """
-    states = np.empty(inputs.shape, inputs.dtype)
+    states = np.empty_like(inputs) if out is None else out
     with np.errstate(over="ignore", invalid="ignore"):  # looked for after the loop
         for t in range(len(inputs)):
             states[t] = s = activation(inputs[t] + s @ W_T)

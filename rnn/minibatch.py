@@ -210,6 +210,8 @@ class OutputLayer:
             Stripe(V[a:b], self.gradient[a:b], a, rows) for a, b in pairwise(edges)
         ]
         self._n = self._targets = np.empty(0)
+        self._sent = np.empty((rows, V.shape[1]), V.dtype)
+        self._small = np.empty_like(self._sent)
 
     def forward(
         self, states: NDArray[Any], targets: NDArray[Any]
@@ -223,27 +225,33 @@ class OutputLayer:
             targets: indices of the words that follow, shape (R,).
 
         Returns:
-            The costs, shape (R,), and the errors sent back, shape (R, H).
+            The costs, shape (R,), and the errors sent back, shape (R, H); these are
+            valid until the next call.
         """
-        V_d = self.V[targets]
-        costs = -np.einsum("rj,rj->r", V_d, states)
         n, products = self._sums(states, None)
         if not self._is_safe(n):
             tasks = (partial(part.leaders, states) for part in self.stripes)
             leaders = np.max(_all(self._pool, tasks), axis=0)
             n, products = self._sums(states, leaders)
-            costs += leaders
+        else:
+            leaders = 0
         self._n, self._targets = n, targets
+        sent, z_d = self._sent[: len(states)], np.empty_like(n)
 
-        def sent_back(rows: slice) -> NDArray[Any]:
-            mean_rows = sum(product[rows] for product in products)
+        def send_back(rows: slice) -> None:
+            mean_rows = products[0][rows]
+            for other in products[1:]:
+                mean_rows += other[rows]
             mean_rows /= n[rows, np.newaxis]
-            sent: NDArray[Any] = np.subtract(V_d[rows], mean_rows, out=mean_rows)
-            return sent
+            # no target is out of range; "clip" spares a copy that an error would need
+            V_d = np.take(self.V, targets[rows], axis=0, out=sent[rows], mode="clip")
+            np.einsum("rj,rj->r", V_d, states[rows], out=z_d[rows])
+            V_d -= mean_rows
 
         half = len(states) // 2
-        parts = (partial(sent_back, rows) for rows in (slice(half), slice(half, None)))
-        return costs + np.log(n), np.concatenate(_all(self._pool, parts))
+        halves = slice(half), slice(half, None)
+        _all(self._pool, (partial(send_back, rows) for rows in halves))
+        return leaders - z_d + np.log(n), sent
 
     def _sums(
         self, states: NDArray[Any], shift: NDArray[Any] | None
@@ -269,7 +277,8 @@ class OutputLayer:
         """
         for part in self.stripes:
             part.subtract(self._targets, self._n)
-        small = states * (scale / self._n)[:, np.newaxis]
+        small = self._small[: len(states)]
+        np.multiply(states, (scale / self._n)[:, np.newaxis], out=small)
         return [
             partial(part.backward, half, small)
             for part in self.stripes
@@ -377,8 +386,8 @@ class ChunkGradient(NamedTuple):
     Attributes:
         words: the words that were read, ascending, shape (K,).
         columns: their columns of dE/dU, as rows, shape (K, H).
-        W: dE/dW, shape (H, H).
-        V: dE/dV, shape (N, H), valid until the next chunk.
+        W: dE/dW, shape (H, H); as V valid until the next chunk.
+        V: dE/dV, shape (N, H).
         norm: the root of the sum of all squares.
     """
 
@@ -489,6 +498,8 @@ class ChunkLearner:
         self.cost: float | None = None
         self._ceiling: float | None = None
         self._pool = pool
+        self._states = np.empty((chunk + 1, *self.state.shape), self.state.dtype)
+        self._dW = np.empty_like(self.params.W)
         self._output = (output or OutputLayer)(self.params.V, lanes * chunk, pool)
         self.moments: Moments | None = None
         self.sums: list[NDArray[Any]] | None = None
@@ -569,25 +580,26 @@ class ChunkLearner:
         B, H = self.state.shape
         masks = self._masks(len(words), rng)
         W = _kept(self.params.W, masks.weights)
-        states = self._states(words, W, masks.inputs)
+        before, states = self._run(words, W, masks.inputs)
         read = _kept(states, masks.states).reshape(-1, H)
         costs, sent = self._output.forward(read, targets.reshape(-1))
-        sent *= scale / B
 
         def through_time() -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
             slopes = self.activation.slope(states)
-            e_h = _kept(sent.reshape(states.shape), masks.states) * slopes
+            e_h = sent.reshape(states.shape)
+            e_h *= -scale / B  # minus: what follows are gradients
+            e_h *= _kept(slopes, masks.states)
             delta = self._total_error(e_h, slopes, W)
-            before = np.concatenate([self.state[np.newaxis], states[:-1]])
-            dW = -(delta.reshape(-1, H).T @ before.reshape(-1, H))
             picked = _kept(delta, masks.inputs).reshape(-1, H)
-            found, columns = column_sums(words.reshape(-1), -picked)
+            found, columns = column_sums(words.reshape(-1), picked)
+            rows, rows_before = delta.reshape(-1, H), before.reshape(-1, H)
+            dW = np.matmul(rows.T, rows_before, out=self._dW)
             return found, columns, _kept(dW, masks.weights)
 
         tasks = self._output.backward(read, scale / B)
         (found, columns, dW), *squares = _all(self._pool, [through_time, *tasks])
         square = sum(squares) + float(np.vdot(columns, columns) + np.vdot(dW, dW))
-        self.state = states[-1]
+        self.state = states[-1].copy()
         slopes = _Slopes(found, columns, dW, math.sqrt(square))
         return float(costs.sum(dtype=np.float64)), slopes
 
@@ -618,32 +630,43 @@ class ChunkLearner:
             )
         )
 
-    def _states(
+    def _run(
         self, words: NDArray[Any], W: NDArray[Any], mask: NDArray[Any] | None
-    ) -> NDArray[Any]:
-        """The states of a chunk; of a large network half of the lanes in each task."""
+    ) -> tuple[NDArray[Any], NDArray[Any]]:
+        """The states before the steps of a chunk, and those after them.
+
+        Of a large network half of the lanes are run in each task.
+        """
         B, H = self.state.shape
         # below, Python's part of a step is the larger one, and threads wait for it
         share = (B + 1) // 2 if B * H * H > 4 * 10**6 else B
         W_T = Tiles(W, share)
+        states = self._states[: len(words) + 1]
+        states[0] = self.state
 
-        def run(part: slice) -> NDArray[Any]:
+        def run(part: slice) -> None:
             inputs = self.params.U.T[words[:, part]]
             if mask is not None:
                 inputs *= mask[:, part]
-            return recurrence(inputs, W_T, self.state[part], self.activation)
+            s, out = states[0, part], states[1:, part]
+            recurrence(inputs, W_T, s, self.activation, out)
 
-        parts = (partial(run, slice(b, b + share)) for b in range(0, B, share))
-        return np.concatenate(_all(self._pool, parts), axis=1)
+        _all(
+            self._pool, (partial(run, slice(b, b + share)) for b in range(0, B, share))
+        )
+        return states[:-1], states[1:]
 
     def _total_error(
         self, e_h: NDArray[Any], slopes: NDArray[Any], W: NDArray[Any]
     ) -> NDArray[Any]:
-        """delta, as `total_error` gives it, by tiles of W; or as `truncated_error`."""
+        """delta, as `total_error` gives it, by tiles of W; or as `truncated_error`.
+
+        What e_h holds afterwards is of no use.
+        """
         finite = np.isfinite(e_h).all()  # if not, the norm will tell
         if self.tau is not None and self.tau < len(e_h) - 1 and finite:
             return truncated_error(self.params._replace(W=W), e_h, slopes, self.tau)
-        delta = e_h.copy()
+        delta = e_h
         tiled = self.params._replace(W=Tiles(W.T, delta.shape[1]))  # type: ignore[arg-type]
         for t in range(len(delta) - 2, -1, -1):
             delta[t] += send_back(tiled, delta[t + 1], slopes[t])
@@ -652,9 +675,11 @@ class ChunkLearner:
     def _descend(self, slopes: _Slopes, factor: float, alpha: float | None) -> None:
         """theta <- theta - factor times the gradient; with alpha, by AdaGrad."""
         U, W, _ = self.params
-        words, columns, dW = slopes.words, factor * slopes.columns, factor * slopes.W
+        words, columns, dW = slopes.words, slopes.columns, slopes.W
 
         def others() -> None:
+            for g in (columns, dW):
+                g *= factor
             if alpha is None:
                 U.T[words] -= columns
                 W[:] -= dW
