@@ -45,6 +45,7 @@ from rnn import (
 )
 from rnn._corpora import corpus_path, index_text
 from rnn.language_model import Progress
+from rnn.words import UNKNOWN
 
 HERE = Path(__file__).parent
 FILE, MODELS = HERE / "results.json", HERE.parent / "_results"
@@ -338,6 +339,16 @@ def toolkit(program: str, data_dir: str | None) -> dict[str, Any]:
     }
 
 
+def texts(data_dir: str | None) -> dict[str, Any]:
+    """How many words each part of the treebank has, and how many are unknown ones."""
+    _, indices, vocabulary = treebank(data_dir)
+    (unknown,) = vocabulary.encode([UNKNOWN])
+    return {
+        part: {"words": len(found), "unknown": int((found == unknown).sum())}
+        for part, found in indices.items()
+    }
+
+
 def counted(data_dir: str | None) -> dict[str, Any]:
     """The models that count, by name."""
     _, indices, vocabulary = treebank(data_dir)
@@ -372,7 +383,7 @@ def counted(data_dir: str | None) -> dict[str, Any]:
 
 def recorded() -> dict[str, Any]:
     """What the file holds."""
-    found: dict[str, Any] = {"counted": {}, "runs": {}, "toolkit": {}}
+    found: dict[str, Any] = {"texts": {}, "counted": {}, "runs": {}, "toolkit": {}}
     return found | (json.loads(FILE.read_text()) if FILE.exists() else {})
 
 
@@ -406,6 +417,7 @@ def main() -> None:
     options = parser.parse_args()
     names = missing(options.names or list(RUNS))
     if not options.names:
+        record("texts", texts(options.data_dir))
         record("counted", counted(options.data_dir))
         if "RNNLM" in os.environ:
             record("toolkit", toolkit(os.environ["RNNLM"], options.data_dir))

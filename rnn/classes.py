@@ -313,8 +313,8 @@ class _WordErrors:
     def gradients(self, scale: float) -> Iterator[tuple[slice, NDArray[Any]]]:
         """Scale times the rows of dE/dV whose class had a target: where, and what.
 
-        Neighbouring rows come together, as many as stay in the cache; each array is
-        valid until the next.
+        Neighbouring rows of V come together, as many as stay in the cache; each array
+        is valid until the next.
         """
         small = -scale * self.states
         room = max(1, 2**16 // small.shape[1])

@@ -139,7 +139,7 @@ def perplexity(mean_nats: ArrayLike) -> Any:
 
     Returns:
         The perplexity, a NumPy scalar or an array of the same shape. It is infinite,
-        without a warning, where exp overflows, above 709.7 nats in float64, above
+        without a warning, where exp overflows, above 709.78 nats in float64, above
         88.7 in float32.
 
     Raises:

@@ -62,7 +62,7 @@ class Mistake(NamedTuple):
         s_init: "given", or "zero": the forward pass takes s(-1) as zero.
         updated: alpha, if V - alpha dE/dV stands for V in the hidden error.
         left_out: the steps that the loop leaves out: (0,), or (-1,) for the last.
-        slope: "f'"; "f'(s)", taken at s instead of z; "sigmoid" or "tanh", its slope.
+        slope: "f'"; "f'(s)", taken at s instead of a; "sigmoid" or "tanh", its slope.
         direct: the step, counted from t, whose slope V^T e_o(t) takes; None for none.
         recurrent: the same for W^T delta(t+1).
         back: the matrix that sends the error back, "W^T" or "W".
@@ -172,7 +172,7 @@ CLASSIC_MISTAKES = (
     Mistake("slope of step t-1", "t takes the slope at s(t)", direct=-1, recurrent=-1),
     Mistake("slope of step t+1", "t takes the slope at s(t)", direct=1, recurrent=1),
     Mistake("slope of step t+1 in W^T delta", "f'(t) * W^T delta(t+1)", recurrent=1),
-    Mistake("slope taken at s, not z", "f' is written with s already", slope="f'(s)"),
+    Mistake("slope taken at s, not a", "f' is written with s already", slope="f'(s)"),
     Mistake("slope of sigmoid", "take the slope of your f", slope="sigmoid"),
     Mistake("slope of tanh", "take the slope of your f", slope="tanh"),
     Mistake("V after its update", "compute all gradients, then update", updated=1.0),

@@ -248,10 +248,10 @@ def recurrence(
     activation: Activation,
     out: NDArray[Any] | None = None,
 ) -> NDArray[Any]:
-    """s(t) = f(a(t) + W s(t-1)), the loop of `hidden_states`, for a(t) = U w(t).
+    """s(t) = f(inputs(t) + W s(t-1)), the loop of `hidden_states`; inputs: U w(t).
 
     Args:
-        inputs: a(t), shape (T, ..., H), of the float type that the states shall have.
+        inputs: U w(t), shape (T, ..., H), of the float type that the states shall have.
         W_T: the transpose of W, or anything else with a product `s @ W_T`.
         s: s(-1), shape (..., H).
         activation: the function f of the hidden layer.

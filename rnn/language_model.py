@@ -110,7 +110,7 @@ def text_loss(
     """E = sum_p E_p over the pieces of a text, :eq:`eq-text-loss`, in nats.
 
     The state is carried from piece to piece, and a piece is short enough that its
-    logits stay within some megabytes: memory does not grow with the text.
+    logits stay within some megabytes: beside the indices, memory does not grow.
 
     Args:
         params: the parameters U (H, N), W (H, H), V (N, H).

@@ -289,8 +289,9 @@ def learn_online(
     states = np.empty((len(words) + 1, len(W)), V.dtype)  # states[t + 1] is s(t)
     states[: known + 1] = memory.states
     costs = np.empty(len(targets))
+    layer = SoftmaxOutput(V) if output is None else output
     quiet = np.errstate(over="ignore", invalid="ignore")  # _watch sees what overflows
-    with quiet, SoftmaxOutput(V) if output is None else output as layer:
+    with quiet, layer:
         for t, target in enumerate(targets.tolist(), start=known):
             s = states[t + 1] = activation(U[:, words[t]] + W @ states[t])
             cost, sent = layer.predict(s, target)

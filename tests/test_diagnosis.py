@@ -52,7 +52,7 @@ def named(report):
 def family(T, tau=None, activation=sigmoid):
     """All mistakes that can show with this activation."""
     own = {"slope of sigmoid": sigmoid, "slope of tanh": tanh}
-    vain = {"slope taken at s, not z"} if activation is relu else set()  # f(s) = s
+    vain = {"slope taken at s, not a"} if activation is relu else set()  # f(s) = s
     vain |= {name for name, f in own.items() if f is activation}
     made = diagnosis._family(T, tau)
     assert made[0] == Mistake()
@@ -131,7 +131,7 @@ def by_hand(name, params, words, targets, s_init, f=sigmoid):
     states = hidden_states(params, words, s_init, f)
     e_o = output_error(outputs(params, states), targets)
     slope = [f.slope(s) for s in states]
-    if name == "slope taken at s, not z":
+    if name == "slope taken at s, not a":
         slope = [f(s) * (1 - f(s)) for s in states]
     if name == "slope of tanh":
         slope = [1 - s**2 for s in states]
