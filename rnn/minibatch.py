@@ -588,7 +588,8 @@ class ChunkLearner:
             slopes = self.activation.slope(states)
             e_h = sent.reshape(states.shape)
             e_h *= -scale / B  # minus: what follows are gradients
-            e_h *= _kept(slopes, masks.states)
+            e_h = _kept(e_h, masks.states)
+            e_h *= slopes
             delta = self._total_error(e_h, slopes, W)
             picked = _kept(delta, masks.inputs).reshape(-1, H)
             found, columns = column_sums(words.reshape(-1), picked)
