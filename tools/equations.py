@@ -18,8 +18,8 @@ from export import ROOT, chapters, module_source, stem
 PAGE = ROOT / "book" / "equations.md"
 INTRODUCTION = """# Equation index
 
-Every result of the book, the function that computes it, and the tests that fail when
-that function is wrong. Generated from the chapters, the docstrings and the tests.
+Every equation that a function computes, the function, and the tests that fail when
+it is wrong. Generated from the chapters, the docstrings and the tests.
 
 | equation | label | computed by | guarded by |
 | --- | --- | --- | --- |
