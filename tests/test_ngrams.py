@@ -147,10 +147,19 @@ def test_discounts_by_hand():
 
 @pytest.mark.parametrize(
     "counts",
-    [[], [0, 0], [1, 2, 3], [1, 1, 2, 3, 3, 3, 4], [2, 3, 4], [1, 1, 3, 4], [9] * 9],
+    [
+        [],
+        [0, 0],
+        [1, 2, 3],
+        [1, 1, 2, 3, 3, 3, 4],
+        [2, 3, 4],
+        [1, 1, 3, 4],
+        [9] * 9,
+        [1, 2, 3, 3, 4],  # Y = 1/3, and D_2 = 2 - 3 Y 2 = 0
+    ],
 )
 def test_discounts_without_an_estimate(counts):
-    """Nothing to divide by, or a discount below 0."""
+    """Nothing to divide by, or a discount of 0 or less."""
     np.testing.assert_array_equal(discounts_from_counts(counts), [0.5, 1, 1.5])
 
 
@@ -186,6 +195,7 @@ def test_order_longer_than_any_line():
     reached = kneser_ney_probabilities(kneser_ney(text, 3, 3), text)
     beyond = kneser_ney_probabilities(kneser_ney(text, 3, 9), text)
     np.testing.assert_array_equal(beyond, reached)
+    assert len(kneser_ney(text, 3).levels) == 5  # unless told
 
 
 def test_one_word():
@@ -265,7 +275,10 @@ MODEL = kneser_ney([1, 2, 0], 3, 2)
         (lambda: mixture_weights([[0.5, -0.5]]), "probabilities has an element"),
         (lambda: mixture_weights([[0.5 + 0j]]), "probabilities has an element"),
         (lambda: mixture_weights([[0.5, np.nan]]), "probabilities holds nan"),
-        (lambda: mixture_weights([[0.5, 0], [1, 0]]), "probabilities is 0 .* word 1:"),
+        (
+            lambda: mixture_weights([[1, 0, 0], [1, 0, 0]]),
+            "probabilities is 0 .* word 1:",
+        ),
     ],
 )
 def test_hostile(call, message):
