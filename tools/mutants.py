@@ -22,6 +22,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -39,12 +40,10 @@ TESTS = {
     "bptt": ["test_gradient_properties"],
 }
 LISTED = ROOT / "tests" / "equivalent_mutants.txt"
-PASSED, FAILED, BROKEN = (
-    0,
-    1,
-    2,
-)  # pytest's exit codes; broken: the tests could not import the module
-LIMIT = 60  # seconds of processor time after which a mutant is caught: it doesn't end
+#: pytest's exit codes; broken: the tests could not import the module.
+PASSED, FAILED, BROKEN = 0, 1, 2
+#: Tests that caught a mutant, the latest first: often they catch the next one, too.
+CAUGHT_BY: list[str] = []
 OPERATORS: dict[type[ast.AST], type[ast.AST]] = {
     ast.Add: ast.Sub,
     ast.Sub: ast.Add,
@@ -203,8 +202,33 @@ def difference(old: str, new: str) -> tuple[str, str]:
     return join[0], join[1] or "(nothing)"
 
 
-def survives(mutant: Mutant) -> bool:
+class Suspects:
+    """A plugin of pytest: tests that caught others first; a failed one is noted.
+
+    Args:
+        note: the file for the name of the test that failed.
+    """
+
+    def __init__(self, note: Path) -> None:
+        self.note, self.rank = note, {name: n for n, name in enumerate(CAUGHT_BY)}
+
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        """Called with the tests that will run."""
+        items.sort(key=lambda item: self.rank.get(item.nodeid, len(self.rank)))
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Called after each test."""
+        if report.failed:
+            self.note.write_text(report.nodeid)
+
+
+def survives(mutant: Mutant, limit: float = 0) -> bool:
     """Run the module's tests on a package with the change; True if all pass.
+
+    Args:
+        mutant: the change.
+        limit: seconds of processor time after which the mutant is caught, since it
+            doesn't end; 0 for no limit.
 
     Raises:
         RuntimeError: The tests could not be run, which says nothing of the mutant.
@@ -218,16 +242,19 @@ def survives(mutant: Mutant) -> bool:
         Path(folder, "rnn", f"{mutant.module}.py").write_text(mutant.source)
         child = os.fork()
         if child == 0:
-            os._exit(run_tests(folder, mutant.module))
+            os._exit(run_tests(folder, mutant.module, limit))
         code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        note = Path(folder, "caught by")
+        if note.exists() and (name := note.read_text()) not in CAUGHT_BY[:1]:
+            CAUGHT_BY[:] = [name, *(other for other in CAUGHT_BY if other != name)]
     if code not in (PASSED, FAILED, BROKEN, -signal.SIGPROF):
         raise RuntimeError(f"pytest ended with {code} on {mutant}")
     return code == PASSED
 
 
-def run_tests(folder: str, module: str) -> int:
+def run_tests(folder: str, module: str, limit: float) -> int:
     """In the forked child: pytest's exit code for the package in a folder."""
-    signal.setitimer(signal.ITIMER_PROF, LIMIT)
+    signal.setitimer(signal.ITIMER_PROF, limit)
     sys.path.insert(0, folder)
     sys.dont_write_bytecode = True
     tests = [
@@ -255,7 +282,8 @@ def run_tests(folder: str, module: str) -> int:
         contextlib.redirect_stdout(io.StringIO()),
         contextlib.redirect_stderr(io.StringIO()),
     ):
-        return int(pytest.main([*options, *filter(os.path.exists, tests)]))
+        suspects = Suspects(Path(folder, "caught by"))
+        return int(pytest.main([*options, *filter(os.path.exists, tests)], [suspects]))
 
 
 def listed() -> set[str]:
@@ -274,12 +302,10 @@ def main(modules: list[str]) -> int:
         source = (ROOT / "rnn" / f"{module}.py").read_text()
         if not survives(Mutant(module, 0, "", "", source)):
             sys.exit(f"{module}: its tests fail without any mutant")
+        survive = partial(survives, limit=10 + 2 * (time.monotonic() - start))
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            alive = [
-                mutant
-                for mutant, alive in zip(tried, pool.map(survives, tried), strict=True)
-                if alive
-            ]
+            found = zip(tried, pool.map(survive, tried), strict=True)
+            alive = [mutant for mutant, lives in found if lives]
         new = [mutant for mutant in alive if str(mutant) not in equivalent]
         unlisted += len(new)
         known = len(alive) - len(new)
