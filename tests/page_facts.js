@@ -30,6 +30,10 @@
       .map((e) => `${own(e).slice(0, 40)}: ${ratio(e).toFixed(2)}`),
     formulas: all('.math').length,
     drawn: all('.math mjx-container svg').length,
+    cut: all('article span.math').filter((e) => {
+      const formula = e.querySelector('mjx-container');
+      return formula && formula.getBoundingClientRect().right > e.getBoundingClientRect().right + 1.5;
+    }).map((e) => e.textContent),
     broken: all('[data-mjx-error], mjx-merror').map((e) => e.textContent),
     text: document.querySelector('article').innerText,
     width: document.documentElement.scrollWidth,

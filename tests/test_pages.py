@@ -143,6 +143,9 @@ class TestPage:
     def test_the_page_does_not_scroll_sideways(self, seen, name, width, scheme):
         assert seen(name, width, scheme)["width"] <= width
 
+    def test_no_formula_within_a_line_is_cut_off(self, seen, name, width, scheme):
+        assert seen(name, width, scheme)["cut"] == []
+
     def test_every_text_has_contrast(self, seen, name, width, scheme):
         assert seen(name, width, scheme)["faint"] == []
 
