@@ -233,8 +233,13 @@ def online() -> Result:
         )
     ours = points[0]["ours"]
     theirs = [rate for name, rate in points[0].items() if name.startswith("PyTorch")]
-    usual = [rate for name, rate in points[0].items() if "autograd" in name]
-    ratios = [ours / max(rates) if rates else None for rates in (usual, theirs)]
+    usual, compiled = (
+        [rate for name, rate in points[0].items() if form in name]
+        for form in ("autograd", "compiled")
+    )
+    ratios = [
+        ours / max(rates) if rates else None for rates in (usual, compiled, theirs)
+    ]
     return Result([ours, *ratios], {"H": H, "points": points})
 
 
@@ -251,7 +256,7 @@ def torch_online(case: Case) -> dict[str, Callable[[], Any]]:
     costs, _ = learn_online(case.copy(), case.words, case.targets, ALPHA, TAU)
     ways: dict[str, Callable[[], Any]] = {}
     for threads in range(1, CORES + 1):
-        for form in ("autograd", "by_hand"):
+        for form in ("autograd", "compiled", "by_hand"):
             learn = getattr(TorchOnline(case.params, ALPHA, TAU, threads), form)
             ways[f"PyTorch, {form}, {threads}"] = way = partial(
                 learn, case.words, case.targets
@@ -597,6 +602,7 @@ CLAIMS: dict[str, list[Claim]] = {
     "online": [
         Claim("word by word, words a second", 2300, at_least=True),
         Claim("word by word, of PyTorch's autograd", 3, at_least=True),
+        Claim("word by word, of PyTorch's autograd, compiled", 3, at_least=True),
         Claim("word by word, of PyTorch by hand, in place", 3, at_least=True),
     ],
     "growth": [

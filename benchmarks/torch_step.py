@@ -190,6 +190,34 @@ class TorchOnline:
 
         return self._each(words, targets, learn)
 
+    @torch.no_grad()
+    def compiled(self, words: NDArray[Any], targets: NDArray[Any]) -> list[float]:
+        """A word's gradients and updates compiled as a whole, by torch.func."""
+        whole = torch.compile(self._step, dynamic=False)
+
+        def learn(read: Any, target: Any, states: Any) -> tuple[float, Any]:
+            step = whole if len(read) == self.tau + 1 else self._step
+            cost, s = step(read, target, states[0])
+            return cost.item(), s
+
+        return self._each(words, targets, learn)
+
+    def _step(self, read: Any, target: Any, state: Any) -> tuple[Any, Any]:
+        """Cost and state; the weights change in place."""
+
+        def loss(W: Any, V: Any, inputs: Any) -> tuple[Any, Any]:
+            s = state
+            for a in inputs.unbind():
+                s = torch.sigmoid(torch.addmv(a, W, s))
+            return F.cross_entropy(V @ s, target), s
+
+        slopes = torch.func.grad_and_value(loss, argnums=(0, 1, 2), has_aux=True)
+        (dW, dV, errors), (cost, s) = slopes(self.W, self.V, self.U_T[read])
+        self.W.add_(dW, alpha=-self.alpha)
+        self.V.add_(dV, alpha=-self.alpha)
+        self.U_T.index_add_(0, read, errors, alpha=-self.alpha)
+        return cost, s
+
     @torch.inference_mode()
     def by_hand(self, words: NDArray[Any], targets: NDArray[Any]) -> list[float]:
         """PyTorch as an array library: the book's gradients, weights in place."""
