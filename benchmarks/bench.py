@@ -360,8 +360,8 @@ def roofline() -> Result:
         with workers() as pool:
             seconds = in_turn({"chunk": case.learner(pool)[1], "word": line.online()})
             pieces = dissect(case, pool)
-        # V is read twice a word, and once more and written for every 16 words
-        size = 4 * N * H * (2 + 2 / 16)
+        # V is read twice a word, and once more and written for every 32 words
+        size = 4 * N * H * (2 + 2 / 32)
         chunk.append(
             {"H": H, "seconds": seconds["chunk"],
              "GFLOP/s": pairs * T * B / seconds["chunk"] / 1e9, "pieces": pieces}

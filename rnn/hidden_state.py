@@ -142,12 +142,10 @@ def sigmoid(z: NDArray[Any]) -> NDArray[Any]:
     """f(z) = 1 / (1 + exp(-z)), :eq:`eq-sigmoid`; f' = s (1 - s),
     :eq:`eq-slope-sigmoid`.
 
-    The exponent is never positive, so nothing overflows and small values keep their
-    digits.
+    No exponent is positive, so nothing overflows and small values keep their digits.
     """
-    positive = z.real > 0
-    e = np.exp(np.where(positive, -z, z))
-    s: NDArray[Any] = np.where(positive, 1, e) / (1 + e)
+    e = np.exp(np.minimum(z, 0))
+    s: NDArray[Any] = e / (e + np.exp(np.minimum(-z, 0)))
     return s
 
 

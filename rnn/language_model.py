@@ -299,10 +299,10 @@ def _encode(vocabulary: Vocabulary, found: IndexedText) -> NDArray[np.int32]:
 def _piece_length(params: Parameters, classes: Classes | None) -> int:
     """How many words to learn between two reports, fewer for a wide softmax.
 
-    A multiple of 16, which is how many updates of V wait to be added at once: so they
+    A multiple of 32, which is how many updates of V wait to be added at once: so they
     are added at the same words as if the text were one piece.
     """
-    return 16 * min(max(7, 2**17 // _width(params, classes)), 125)
+    return 32 * min(max(4, 2**16 // _width(params, classes)), 63)
 
 
 def _chunks(
@@ -755,7 +755,9 @@ class LanguageModel:
         params = init_parameters(len(vocabulary), H, rng, self.dtype)
         if edges is not None:
             return params, init_classes(edges, H, rng, self.dtype)
-        if self.batch == 1:  # in this order several threads share V better
+        if (
+            self.batch == 1
+        ):  # in this order V is copied faster, at each call of learn_online
             params = params._replace(V=np.asfortranarray(params.V))
         return params, None
 

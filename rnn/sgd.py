@@ -108,22 +108,24 @@ def clip(error: NDArray[Any], limit: float) -> NDArray[Any]:
 class PendingUpdates:
     """V + sum_j e_j s_j^T, :eq:`eq-pending`: a matrix and updates of it that wait.
 
-    At the end of a with block nothing waits any more, whatever has happened in it.
+    V itself is changed by `settle`, and so at the end of a with block, whatever has
+    happened in it.
 
     Args:
         V: the matrix, shape (N, H); `settle` changes it in place.
-        size: how many updates are gathered before all are added to V at once.
+        size: how many updates wait until all are added at once.
 
     Raises:
         ValueError: if size is less than 1.
     """
 
-    def __init__(self, V: NDArray[Any], size: int = 16) -> None:
+    def __init__(self, V: NDArray[Any], size: int = 32) -> None:
         N, H = V.shape
         if size < 1:
             raise ValueError(f"size is {size}: expected 1 or more")
         self.V, self.count = V, 0
-        self._errors = np.empty((size, N), V.dtype)
+        self._columns = np.empty((H + size, N), V.dtype)
+        self._columns[:H] = V.T
         self._states = np.empty((size, H), V.dtype)
 
     def __enter__(self) -> Self:
@@ -132,34 +134,45 @@ class PendingUpdates:
     def __exit__(self, *exception: object) -> None:
         self.settle()
 
-    def times(self, s: NDArray[Any]) -> NDArray[Any]:
-        """The whole matrix times s, shape (N,)."""
-        errors, states = self._errors[: self.count], self._states[: self.count]
-        product: NDArray[Any] = self.V @ s + (states @ s) @ errors
+    @property
+    def next_error(self) -> NDArray[Any]:
+        """The place of the error that `add` comes to next, shape (N,)."""
+        place: NDArray[Any] = self._columns[self.V.shape[1] + self.count]
+        return place
+
+    def times(self, s: NDArray[Any], out: NDArray[Any] | None = None) -> NDArray[Any]:
+        """The whole matrix times s, shape (N,), written to out if it is given."""
+        factors = np.concatenate([s, self._states[: self.count] @ s])
+        product: NDArray[Any] = np.matmul(
+            factors, self._columns[: len(factors)], out=out
+        )
         return product
 
     def transposed_times(self, e: NDArray[Any]) -> NDArray[Any]:
         """The transpose of the whole matrix times e, shape (H,)."""
-        errors, states = self._errors[: self.count], self._states[: self.count]
-        product: NDArray[Any] = e @ self.V + (errors @ e) @ states
-        return product
+        H, n = self.V.shape[1], self.count
+        products = self._columns[: H + n] @ e
+        sent: NDArray[Any] = products[:H] + products[H:] @ self._states[:n]
+        return sent
 
     def add(self, e: NDArray[Any], s: NDArray[Any]) -> None:
         """Let e s^T wait."""
-        self._errors[self.count], self._states[self.count] = e, s
+        self.next_error[:], self._states[self.count] = e, s
         self.count += 1
-        if self.count == len(self._errors):
-            self.settle()
+        if self.count == len(self._states):
+            self._gather()
+
+    def _gather(self) -> None:
+        """Add all that waits to the columns of V, and let nothing wait."""
+        H, n = self.V.shape[1], self.count
+        columns = self._columns[:H]
+        columns += self._states[:n].T @ self._columns[H : H + n]
+        self.count = 0
 
     def settle(self) -> None:
-        """Add to V all that waits."""
-        errors, states = self._errors[: self.count], self._states[: self.count]
-        if self.V.flags.c_contiguous:
-            self.V += errors.T @ states
-        else:  # the same, made in the order in which V lies
-            V_T = self.V.T
-            V_T += states.T @ errors
-        self.count = 0
+        """Bring V up to date: nothing waits any more."""
+        self._gather()
+        self.V[:] = self._columns[: self.V.shape[1]].T
 
 
 class Memory(NamedTuple):
@@ -177,13 +190,14 @@ class Memory(NamedTuple):
 
 
 def cost_and_error(z: NDArray[Any], target: int) -> tuple[float, NDArray[Any]]:
-    """- log y_d and e_o = d - y from the logits, the exponentials taken once."""
-    z = z - z.max()
-    e_o = np.exp(z)
+    """- log y_d and e_o = d - y from the logits, which e_o overwrites."""
+    z -= z.max()
+    z_d = z[target]
+    e_o = np.exp(z, out=z)
     total = e_o.sum()
     e_o *= -1 / total
     e_o[target] += 1
-    return float(np.log(total) - z[target]), e_o
+    return float(np.log(total) - z_d), e_o
 
 
 class OnlineOutput(Protocol):
@@ -205,7 +219,8 @@ class SoftmaxOutput(PendingUpdates):
 
     def predict(self, s: NDArray[Any], target: int) -> tuple[float, NDArray[Any]]:
         """- log y_d, and V^T e_o with the V of before the update."""
-        cost, self._e_o = cost_and_error(self.times(s), target)
+        z = self.times(s, out=self.next_error)
+        cost, self._e_o = cost_and_error(z, target)
         return cost, self.transposed_times(self._e_o)
 
     def learn(self, step: NDArray[Any]) -> None:
@@ -302,7 +317,8 @@ def learn_online(
             errors = alpha * _sent_back(params, sent * slopes[-1], slopes, limit)
             layer.learn(alpha * s)
             W += errors.T @ states[start : t + 1]
-            np.add.at(U.T, words[start : t + 1], errors)
+            for word, error in zip(words[start : t + 1], errors, strict=True):
+                U[:, word] += error
     keep = len(words) - min(tau, len(words))
     return costs, Memory(words[keep:].copy(), states[keep:].copy(), mean)
 

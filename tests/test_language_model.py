@@ -261,8 +261,8 @@ def test_training_is_a_loop_of_online_learning(settings):
     while schedule.alpha > 0:
         params = Parameters(*(matrix.copy("K") for matrix in params))
         memory, train = None, 0.0
-        for first in range(0, len(words), 2000):
-            piece = slice(first, first + 2000)
+        for first in range(0, len(words), 2016):
+            piece = slice(first, first + 2016)
             costs, memory = learn_online(
                 params,
                 words[piece],
@@ -454,7 +454,7 @@ def test_a_model_without_text_says_so(tmp_path):
 
 @pytest.mark.parametrize(
     ("settings", "words"),
-    [({}, 2000), ({"batch": 4, "chunk": 7, "optimizer": "sgd"}, r"\d+")],
+    [({}, 2016), ({"batch": 4, "chunk": 7, "optimizer": "sgd"}, r"\d+")],
 )
 def test_a_rate_that_diverges_is_named(settings, words, tmp_path):
     model = LanguageModel(3, alpha=1e9, **settings)
@@ -1310,14 +1310,14 @@ def test_updates_of_v_are_settled_where_they_would_be_in_one_piece(model):
         V = np.empty((size, 0))
         params = model.params._replace(V=V)
         length = language_model._piece_length(params, None)
-        assert length % 16 == 0
-        assert 112 <= length <= 2000
+        assert length % 32 == 0
+        assert 128 <= length <= 2016
         # of classes there are less logits, so that reports come as often
         halves = Classes(np.empty((2, 0)), np.array([0, size // 2, size]))
-        assert length <= language_model._piece_length(params, halves) <= 2000
+        assert length <= language_model._piece_length(params, halves) <= 2016
     assert (
         length
-        == 112
+        == 128
         < language_model._piece_length(
             params, Classes(np.empty((1000, 0)), np.arange(1001) * 1000)
         )
