@@ -88,13 +88,17 @@ class Mistake(NamedTuple):
     column: str = "w(t)"
 
 
-def _chosen(mistake: Mistake, switch: str, positions: dict[str, Any]) -> Any:
+def _chosen(mistake: Mistake, switch: str, positions: dict[Any, Any]) -> Any:
     """What stands at the position of a switch."""
     position = getattr(mistake, switch)
     if position not in positions:
         expected = " or ".join(map(repr, positions))
         raise ValueError(f"mistake.{switch} is {position!r}: expected {expected}")
     return positions[position]
+
+
+#: From which step a slope may be taken, counted from t.
+_SHIFTS = {None: None, -1: -1, 0: 0, 1: 1}
 
 
 def _slopes_at(slopes: NDArray[Any], shift: int | None) -> NDArray[Any]:
@@ -132,6 +136,10 @@ def faulty_gradient(
     if mistake.updated:
         V = V - mistake.updated * gradient_v(e_o, states)
     left_out = list(mistake.left_out)
+    if not all(-len(e_o) <= t < len(e_o) for t in left_out):
+        raise ValueError(
+            f"mistake.left_out is {mistake.left_out}: expected steps of {len(e_o)}"
+        )
     e_o[left_out] = 0  # no error begins at a step that is left out
     slopes = {
         "f'": activation.slope(before),
@@ -140,10 +148,11 @@ def faulty_gradient(
         "tanh": tanh.slope(before),
     }
     slope = _chosen(mistake, "slope", slopes)
-    e_h = (e_o @ V) * _slopes_at(slope, mistake.direct)
+    e_h = (e_o @ V) * _slopes_at(slope, _chosen(mistake, "direct", _SHIFTS))
 
     sender = _chosen(mistake, "back", {"W^T": W, "W": W.T})  # sends by its transpose
-    way = Parameters(U, sender, V), e_h, _slopes_at(slope, mistake.recurrent)
+    arrives = _slopes_at(slope, _chosen(mistake, "recurrent", _SHIFTS))
+    way = Parameters(U, sender, V), e_h, arrives
     tau = tau if mistake.tau is None else mistake.tau
     delta = total_error(*way) if tau is None else truncated_error(*way, tau)
     delta[left_out] = 0  # and what came there from later steps is not summed
@@ -189,7 +198,7 @@ CLASSIC_MISTAKES = (
 
 
 def _family(T: int, tau: int | None) -> list[Mistake]:
-    """No mistake, the classic ones, and all wrong truncations."""
+    """No mistake, the classic ones, and every wrong tau."""
     right = T - 1 if tau is None else min(tau, T - 1)
     names = [f"truncated at tau = {k}" for k in range(T - 1)] + ["not truncated"]
     remedy = f"send each error back {right} steps"

@@ -76,8 +76,8 @@ def log_softmax(z: ArrayLike) -> NDArray[Any]:
     """log g(z)_m = z_m-z_l - log1p(sum_{k!=l} e^{z_k-z_l}), :eq:`eq-log-softmax`.
 
     Index l is the leader, a largest logit of the last axis. Every value keeps its
-    digits: the relative error in float64 is below 1e-13, unless the value is too
-    small for normal floats.
+    digits: the relative error in float64 is below 1e-13, unless the leader leads all
+    others by more than 708, where exponentials are no normal floats.
 
     Args:
         z: logits, shape (..., N), any number of axes before the last.
@@ -166,9 +166,9 @@ def tempered_softmax(z: ArrayLike, temperature: float) -> NDArray[Any]:
     temperature = check_temperature(temperature)
     z = check_logits(z)
     with np.errstate(over="ignore"):
-        lags: NDArray[Any] = z - z.max(axis=-1, keepdims=True)
-        lags /= max(temperature, np.finfo(z.dtype).tiny)
-    return softmax(np.maximum(lags, np.finfo(z.dtype).min))
+        shifted: NDArray[Any] = z - z.max(axis=-1, keepdims=True)
+        shifted /= max(temperature, np.finfo(z.dtype).tiny)
+    return softmax(np.maximum(shifted, np.finfo(z.dtype).min))
 
 
 def draw_index(y: ArrayLike, rng: np.random.Generator) -> int:

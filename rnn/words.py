@@ -528,9 +528,9 @@ def word_expectations(grammar: Grammar) -> dict[str, float]:
 def bigram_expectations(grammar: Grammar) -> dict[tuple[str, str], float]:
     """c_ab of each pair of neighbours in a sentence, :eq:`eq-expected-bigrams`.
 
-    The first word is counted as neighbour of the `</s>` before it, the last of that
-    after it, so that the values sum to the expected length of a sentence with its
-    `</s>`. Pairs that never occur are left out.
+    The first word counts as the right neighbour of the `</s>` before it, the last as
+    the left neighbour of the `</s>` after it, so that the values sum to the expected
+    length of a sentence with its `</s>`. Pairs that never occur are left out.
     """
     uses = rule_expectations(grammar)
     first, last = _edge_words(grammar, slice(1)), _edge_words(grammar, slice(-1, None))
@@ -583,7 +583,7 @@ def check_exercise(
                 f"{name}{_show(args)} gives {_show(given)}, expected {_show(expected)}"
             )
             return
-    print(f"{name}: right, {len(cases)} cases")
+    print(f"{name}: right, {len(cases)} case{'s' if len(cases) > 1 else ''}")
 
 
 def _agree(given: Any, expected: Any, tolerance: float) -> bool:

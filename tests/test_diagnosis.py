@@ -112,6 +112,10 @@ def test_the_pass_follows_the_float_type_of_its_arguments():
             r"mistake\.previous is '0': expected 's\(t-1\)' or 's\(t\)'",
         ),
         ({"column": "d"}, r"mistake\.column is 'd': expected 'w\(t\)' or 'd\(t\)' or "),
+        ({"direct": -2}, "mistake.direct is -2: expected None or -1 or 0 or 1$"),
+        ({"recurrent": 7}, "mistake.recurrent is 7: expected None or -1 or 0 or 1$"),
+        ({"left_out": (6,)}, r"mistake\.left_out is \(6,\): expected steps of 6$"),
+        ({"left_out": (0, -7)}, r"mistake\.left_out is \(0, -7\): expected steps of 6"),
     ],
 )
 def test_a_switch_at_no_position_is_refused(switch, message):

@@ -19,7 +19,10 @@ PAGE = ROOT / "book" / "equations.md"
 INTRODUCTION = """# Equation index
 
 Every equation that a function computes, the function, and the tests that fail when
-it is wrong. Generated from the chapters, the docstrings and the tests.
+it is wrong. A label, with `eq-` before it, is the name by which docstrings and tests
+call the equation; under *guarded by* stand the names of tests in the folder `tests`,
+without `test_` and underscores. Generated from the chapters, the docstrings and the
+tests.
 
 | equation | label | computed by | guarded by |
 | --- | --- | --- | --- |
@@ -79,7 +82,7 @@ def page() -> str:
         names = ", ".join(
             f"{{py:obj}}`{name.split('.')[1]} <rnn.{name}>`" for name in computed[label]
         )
-        checks = ", ".join(
+        checks = "; ".join(
             test.split("::test_")[1].replace("_", " ") for test in guarded[label]
         )
         rows.append(f"| {{eq}}`{label}` | {label[3:]} | {names} | {checks} |\n")
