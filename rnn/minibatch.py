@@ -341,9 +341,11 @@ def column_sums(
     Returns:
         The words that occur, ascending, shape (K,); the sum for each, shape (K, H).
     """
-    order = np.argsort(words, kind="stable")
-    found, starts = np.unique(words[order], return_index=True)
-    return found, np.add.reduceat(errors[order], starts, axis=0)
+    found, first, place = np.unique(words, return_index=True, return_inverse=True)
+    sums: NDArray[Any] = errors[first]
+    for r in np.delete(np.arange(len(words)), first).tolist():
+        sums[place[r]] += errors[r]
+    return found, sums
 
 
 def clip_factor(norm: float, limit: float) -> float:
@@ -664,9 +666,9 @@ class ChunkLearner:
 
         What e_h holds afterwards is of no use.
         """
-        finite = np.isfinite(e_h).all()  # if not, the norm will tell
-        if self.tau is not None and self.tau < len(e_h) - 1 and finite:
-            return truncated_error(self.params._replace(W=W), e_h, slopes, self.tau)
+        tau = len(e_h) - 1 if self.tau is None else self.tau
+        if tau < len(e_h) - 1 and np.isfinite(e_h).all():  # if not, the norm will tell
+            return truncated_error(self.params._replace(W=W), e_h, slopes, tau)
         delta = e_h
         tiled = self.params._replace(W=Tiles(W.T, delta.shape[1]))  # type: ignore[arg-type]
         for t in range(len(delta) - 2, -1, -1):

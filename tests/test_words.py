@@ -583,7 +583,7 @@ def named(value, raises=None):
     ],
 )
 def test_a_right_answer(capsys, value, expected):
-    assert says(capsys, named(value), ((), expected)) == "my_answer: right, 1 cases"
+    assert says(capsys, named(value), ((), expected)) == "my_answer: right, 1 case"
 
 
 @pytest.mark.parametrize(
@@ -647,7 +647,7 @@ def test_an_error_is_reported_not_raised(capsys):
 def test_the_tolerance_can_be_set(capsys):
     assert (
         says(capsys, named(1.01), ((), 1.0), tolerance=0.1)
-        == "my_answer: right, 1 cases"
+        == "my_answer: right, 1 case"
     )
 
 
@@ -666,4 +666,4 @@ def test_what_is_no_pair_is_told_not_raised(capsys, given):
     said = says(capsys, named(given), ((), (1.0, 2.0)))
     assert "expected (1.0, 2.0)" in said
     right = says(capsys, named(np.array([1.0, 2.0])), ((), (1.0, 2.0)))
-    assert right == "my_answer: right, 1 cases"
+    assert right == "my_answer: right, 1 case"
