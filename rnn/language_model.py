@@ -755,9 +755,7 @@ class LanguageModel:
         params = init_parameters(len(vocabulary), H, rng, self.dtype)
         if edges is not None:
             return params, init_classes(edges, H, rng, self.dtype)
-        if (
-            self.batch == 1
-        ):  # in this order V is copied faster, at each call of learn_online
+        if self.batch == 1:  # in this order learn_online copies V faster
             params = params._replace(V=np.asfortranarray(params.V))
         return params, None
 
@@ -974,25 +972,7 @@ class LanguageModel:
             ValueError: if the model was not trained.
             OSError: if the file cannot be written; one that was there stays as it was.
         """
-        write_arrays(path, *self._packed())
-
-    def _packed(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
-        """What a file holds, as a header and arrays."""
-        vocabulary, params = self._trained()
-        settings = {name: getattr(self, name) for name in _SETTINGS}
-        settings |= {"activation": repr(self.activation), "dtype": self.dtype.name}
-        header = {
-            "settings": settings,
-            "vocabulary": list(vocabulary.words),
-            "history": [list(epoch) for epoch in self.history],
-        }
-        arrays: dict[str, NDArray[Any]] = params._asdict()
-        if self.word_classes:
-            arrays |= self.word_classes._asdict()
-        if self.training:
-            header["training"], more = _pack(self.training)
-            arrays |= more
-        return header, arrays
+        write_arrays(path, *_packed(self))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "LanguageModel":
@@ -1004,7 +984,7 @@ class LanguageModel:
         """
         header, arrays = read_arrays(path)
         try:
-            return cls._unpacked(header, arrays)
+            return _unpacked(cls, header, arrays)
         except (LookupError, TypeError, ValueError, ArithmeticError) as error:
             name = os.fsdecode(path)
             raise ModelFileError(
@@ -1012,74 +992,103 @@ class LanguageModel:
                 f"fits together ({error!r:.200}): train or copy it anew"
             ) from error
 
-    @classmethod
-    def _unpacked(
-        cls, header: dict[str, Any], arrays: dict[str, NDArray[Any]]
-    ) -> "LanguageModel":
-        """The model from what a file holds, every part checked."""
-        settings = {**header["settings"]}
-        settings["activation"] = _ACTIVATIONS[settings["activation"]]
-        model = cls(**{**settings, "dtype": str(settings["dtype"])})
-        model.vocabulary = Vocabulary(tuple(map(_word, header["vocabulary"])))
-        if UNKNOWN not in model.vocabulary:
-            raise ValueError(f"vocabulary lacks {UNKNOWN}")
-        model.params = model._fitting(arrays, "")
+
+def _packed(model: LanguageModel) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    """What a file holds, as a header and arrays."""
+    vocabulary, params = model._trained()
+    settings = {name: getattr(model, name) for name in _SETTINGS}
+    settings |= {"activation": repr(model.activation), "dtype": model.dtype.name}
+    header = {
+        "settings": settings,
+        "vocabulary": list(vocabulary.words),
+        "history": [list(epoch) for epoch in model.history],
+    }
+    arrays: dict[str, NDArray[Any]] = params._asdict()
+    if model.word_classes:
+        arrays |= model.word_classes._asdict()
+    if model.training:
+        header["training"], more = _pack(model.training)
+        arrays |= more
+    return header, arrays
+
+
+def _unpacked(
+    cls: type[LanguageModel], header: dict[str, Any], arrays: dict[str, NDArray[Any]]
+) -> LanguageModel:
+    """The model from what a file holds, every part checked."""
+    settings = {**header["settings"]}
+    settings["activation"] = _ACTIVATIONS[settings["activation"]]
+    model = cls(**{**settings, "dtype": str(settings["dtype"])})
+    model.vocabulary = Vocabulary(tuple(map(_word, header["vocabulary"])))
+    if UNKNOWN not in model.vocabulary:
+        raise ValueError(f"vocabulary lacks {UNKNOWN}")
+    model.params = _fitting(model, arrays, "")
+    if model.classes:
+        model.word_classes = _classes(model, arrays, "Q")
+    model.history = [Epoch(*map(_amount, epoch)) for epoch in header["history"]]
+    if "training" in header:
+        run, params = header["training"], _fitting(model, arrays, "training.")
+        model.training = _unpack(run, arrays, params, model.batch)
         if model.classes:
-            model.word_classes = model._classes(arrays, "Q")
-        model.history = [Epoch(*map(_amount, epoch)) for epoch in header["history"]]
-        if "training" in header:
-            run, params = header["training"], model._fitting(arrays, "training.")
-            model.training = _unpack(run, arrays, params, model.batch)
-            if model.classes:
-                model.training.classes = model._classes(arrays, "training.Q")
-            if model.optimizer == "adam":
-                model.training.moments = model._moments(run["steps"], arrays)
-            elif model.optimizer == "adagrad":
-                model.training.sums = model._sums(arrays)
-        again, kept = model._packed()
-        same = all(kept.get(name) is array for name, array in arrays.items())
-        if repr(again) != repr(header) or not same:
-            raise ValueError("it would not be saved so")
-        return model
+            model.training.classes = _classes(model, arrays, "training.Q")
+        if model.optimizer == "adam":
+            model.training.moments = _moments(model, run["steps"], arrays)
+        elif model.optimizer == "adagrad":
+            model.training.sums = _sums(model, arrays)
+    again, kept = _packed(model)
+    same = all(kept.get(name) is array for name, array in arrays.items())
+    if repr(again) != repr(header) or not same:
+        raise ValueError("it would not be saved so")
+    return model
 
-    def _moments(self, steps: Any, arrays: dict[str, NDArray[Any]]) -> Moments:
-        """What Adam remembers, every part checked."""
-        mean = self._fitting(arrays, "training.mean.")
-        square = self._fitting(arrays, "training.square.")
-        if min(float(matrix.min()) for matrix in square) < 0:
-            raise ValueError("training.square holds a negative number")
-        return Moments(_place("steps", steps), mean, square)
 
-    def _sums(self, arrays: dict[str, NDArray[Any]]) -> list[NDArray[Any]]:
-        """What AdaGrad remembers, every part checked."""
-        (H, N), C = (self.hidden_size, len(self._trained()[0])), self.classes
-        shapes = {"U": (H, N), "W": (H, 1), "V": (N, 1), "Q": (C, 1)}
-        sums = []
-        for name in "UWVQ" if C else "UWV":
-            h = check_array(name, arrays[f"training.sum.{name}"], shapes[name])
-            if h.dtype != self.dtype or h.shape != shapes[name]:
-                raise ValueError(f"training.sum.{name} does not fit the settings")
-            if h.min() < 0:
-                raise ValueError(f"training.sum.{name} holds a negative number")
-            sums.append(h)
-        return sums
+def _moments(
+    model: LanguageModel, steps: Any, arrays: dict[str, NDArray[Any]]
+) -> Moments:
+    """What Adam remembers, every part checked."""
+    mean = _fitting(model, arrays, "training.mean.")
+    square = _fitting(model, arrays, "training.square.")
+    if min(float(matrix.min()) for matrix in square) < 0:
+        raise ValueError("training.square holds a negative number")
+    return Moments(_place("steps", steps), mean, square)
 
-    def _classes(self, arrays: dict[str, NDArray[Any]], name: str) -> Classes:
-        """The classes, with the weights of this name, if they fit the settings."""
-        found = Classes(arrays[name], arrays["edges"])
-        Q, _ = check_classes(self._trained()[1], found)
-        types_fit = Q.dtype == self.dtype and found.edges.dtype == np.int64
-        if not types_fit or Q.shape != (self.classes, self.hidden_size):
+
+def _sums(model: LanguageModel, arrays: dict[str, NDArray[Any]]) -> list[NDArray[Any]]:
+    """What AdaGrad remembers, every part checked."""
+    (H, N), C = (model.hidden_size, len(model._trained()[0])), model.classes
+    shapes = {"U": (H, N), "W": (H, 1), "V": (N, 1), "Q": (C, 1)}
+    sums = []
+    for name in "UWVQ" if C else "UWV":
+        h = check_array(name, arrays[f"training.sum.{name}"], shapes[name])
+        if h.dtype != model.dtype or h.shape != shapes[name]:
+            raise ValueError(f"training.sum.{name} does not fit the settings")
+        if h.min() < 0:
+            raise ValueError(f"training.sum.{name} holds a negative number")
+        sums.append(h)
+    return sums
+
+
+def _classes(
+    model: LanguageModel, arrays: dict[str, NDArray[Any]], name: str
+) -> Classes:
+    """The classes, with the weights of this name, if they fit the settings."""
+    found = Classes(arrays[name], arrays["edges"])
+    Q, _ = check_classes(model._trained()[1], found)
+    types_fit = Q.dtype == model.dtype and found.edges.dtype == np.int64
+    if not types_fit or Q.shape != (model.classes, model.hidden_size):
+        raise ValueError(f"{name} does not fit the settings")
+    return found
+
+
+def _fitting(
+    model: LanguageModel, arrays: dict[str, NDArray[Any]], prefix: str
+) -> Parameters:
+    """Matrices as parameters, if they fit the vocabulary and the settings."""
+    U, W, V = (arrays[prefix + name] for name in "UWV")
+    params = check_parameters((U, W, V))
+    size = (model.hidden_size, len(model._trained()[0]))
+    for name, matrix in params._asdict().items():
+        check_array(name, matrix, matrix.shape)
+        if matrix.dtype != model.dtype or params.U.shape != size:
             raise ValueError(f"{name} does not fit the settings")
-        return found
-
-    def _fitting(self, arrays: dict[str, NDArray[Any]], prefix: str) -> Parameters:
-        """Matrices as parameters, if they fit the vocabulary and the settings."""
-        U, W, V = (arrays[prefix + name] for name in "UWV")
-        params = check_parameters((U, W, V))
-        size = (self.hidden_size, len(self._trained()[0]))
-        for name, matrix in params._asdict().items():
-            check_array(name, matrix, matrix.shape)
-            if matrix.dtype != self.dtype or params.U.shape != size:
-                raise ValueError(f"{name} does not fit the settings")
-        return params
+    return params
