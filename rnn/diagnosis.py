@@ -123,8 +123,9 @@ def faulty_gradient(
     """The gradient as a program with a mistake computes it.
 
     Takes the arguments of `bptt`, and the mistake, `Mistake()` for none. Returns dE/dU,
-    dE/dW and dE/dV as `Parameters`; raises ValueError for what `bptt` refuses, and for
-    a switch at a position that it does not have.
+    dE/dW and dE/dV as `Parameters`; raises ValueError for what `bptt` refuses, but for
+    an s_init or tau that the mistake replaces, and for a position that a switch does
+    not have.
     """
     U, W, V = check_parameters(params)
     s_init = _chosen(mistake, "s_init", {"given": s_init, "zero": None})
@@ -168,7 +169,8 @@ def faulty_gradient(
     dU = gradient_u(delta, _chosen(mistake, "column", columns), len(V))
     if mistake.column == "w(t), once":
         dU[:, np.ravel(words)] = -delta.reshape(-1, len(W)).T  # the last one stays
-    return Parameters(dU, dW.T if mistake.transposed else dW, gradient_v(e_o, states))
+    dW = _chosen(mistake, "transposed", {False: dW, True: dW.T})
+    return Parameters(dU, dW, gradient_v(e_o, states))
 
 
 CLASSIC_MISTAKES = (
@@ -407,14 +409,14 @@ def check_gradient(
 
     It is compared with `bptt`, by :eq:`eq-gradient-error`, and where it differs, with
     what the classic mistakes would have made of it, by :eq:`eq-fitted-factor`. Take a
-    short text: all truncations are tried, and their work grows with the square of T.
+    short text: all truncations are tried, and their work grows with the cube of T.
 
     Args:
         params: the parameters U (H, N), W (H, H), V (N, H).
         words: the input words w(t) as indices, shape (T, ...).
         targets: the words d(t) that follow them, the same shape.
         gradient: dE/dU, dE/dW, dE/dV in this order, as `Parameters` or a plain triple.
-            In float64 an error of 1e-9 passes, in float32 one of 1e-4.
+            In float64 an error of 1e-9 passes, with a matrix in float32 one of 1e-4.
         s_init: s(-1), shape (H,) or (..., H); zeros unless given.
         tau: how many steps each error should be sent back at most; None for all.
         activation: f of the hidden layer.

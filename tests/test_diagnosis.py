@@ -112,6 +112,7 @@ def test_the_pass_follows_the_float_type_of_its_arguments():
             r"mistake\.previous is '0': expected 's\(t-1\)' or 's\(t\)'",
         ),
         ({"column": "d"}, r"mistake\.column is 'd': expected 'w\(t\)' or 'd\(t\)' or "),
+        ({"transposed": "no"}, "mistake.transposed is 'no': expected False or True$"),
         ({"direct": -2}, "mistake.direct is -2: expected None or -1 or 0 or 1$"),
         ({"recurrent": 7}, "mistake.recurrent is 7: expected None or -1 or 0 or 1$"),
         ({"left_out": (6,)}, r"mistake\.left_out is \(6,\): expected steps of 6$"),
