@@ -390,9 +390,9 @@ class Grammar:
     def from_text(cls, text: str) -> "Grammar":
         """A grammar from lines such as `NAME -> 2 the dogs | dogs/dog`.
 
-        Alternatives are separated by `|`; a number in front, such as 2 or 0.5, is the weight of an
-        alternative, 1 if there is none, and its share of the weights is its
-        probability. A line that holds `#` stands for two: with `#` read as `.s` and
+        Alternatives are separated by `|`; a number in front, such as 2 or 0.5, is the
+        weight of an alternative, 1 if there is none, and its share of the weights is
+        its probability. A line that holds `#` stands for two: with `#` read as `.s` and
         the first of every `a/b`, and with `#` read as `.p` and the second. The lines
         of one left side are taken together; an alternative that comes more than once
         among them has the sum of its weights. So in a line with `#` and without it on
