@@ -583,7 +583,7 @@ def check_exercise(
                 f"{name}{_show(args)} gives {_show(given)}, expected {_show(expected)}"
             )
             return
-    print(f"{name}: right, {len(cases)} case{'s' if len(cases) > 1 else ''}")
+    print(f"{name}: right, {len(cases)} case{'s' if len(cases) != 1 else ''}")
 
 
 def _agree(given: Any, expected: Any, tolerance: float) -> bool:
