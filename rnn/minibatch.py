@@ -130,6 +130,18 @@ class Tiles:
         return products.swapaxes(0, 1).reshape(s.shape)
 
 
+def _edges(length: int, pieces: int) -> list[int]:
+    """Where to cut into pieces of nearly equal length, each a multiple of 16.
+
+    The last has what is left. Of less than 16 a piece the cuts are anywhere.
+    """
+    unit = 16 if length >= 16 * pieces else 1
+    units = -(-length // unit)
+    cuts = np.linspace(0, units, min(pieces, units) + 1).astype(int) * unit
+    edges: list[int] = np.minimum(cuts, length).tolist()
+    return edges
+
+
 class Stripe:
     """The exponentials of some columns of the logits, and what is made from them.
 
@@ -147,8 +159,7 @@ class Stripe:
         self._exponentials = np.empty((rows, len(V)), V.dtype)
         self._product = np.empty((rows, V.shape[1]), V.dtype)
         self._ones = np.ones(len(V), V.dtype)
-        half = (len(V) + 1) // 2
-        self.halves = slice(half), slice(half, len(V))
+        self.halves = [slice(a, b) for a, b in pairwise(_edges(len(V), 2))]
 
     def leaders(self, states: NDArray[Any]) -> NDArray[Any]:
         """The largest logit of each row, among these columns."""
@@ -205,9 +216,9 @@ class OutputLayer:
     ) -> None:
         self.V, self.gradient, self._pool = V, np.empty_like(V), pool
         self.sums = [np.zeros_like(V[:, :1])]
-        edges = np.linspace(0, len(V), min(stripes, len(V)) + 1).astype(int).tolist()
         self.stripes = [
-            Stripe(V[a:b], self.gradient[a:b], a, rows) for a, b in pairwise(edges)
+            Stripe(V[a:b], self.gradient[a:b], a, rows)
+            for a, b in pairwise(_edges(len(V), stripes))
         ]
         self._n = self._targets = np.empty(0)
         self._sent = np.empty((rows, V.shape[1]), V.dtype)

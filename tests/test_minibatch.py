@@ -297,16 +297,26 @@ def test_ordinary_logits_are_made_once(pool, monkeypatch):
     check_layer(pool, V, states, np.array([0, 6, 2, 2, 1]))
 
 
-def test_the_words_are_cut_into_stripes_of_equal_length(pool):
-    for N, count in ((3, 8), (8, 8), (83, 8), (83, 1), (83, 5)):
-        stripes = OutputLayer(np.zeros((N, 2)), 1, pool, count).stripes
-        lengths = [len(stripe.V) for stripe in stripes]
-        assert len(lengths) == min(N, count)
-        assert max(lengths) - min(lengths) <= 1
-        for stripe in stripes:
-            halves = [len(stripe.V[half]) for half in stripe.halves]
-            assert sum(halves) == len(stripe.V)
-            assert halves[0] - halves[1] in (0, 1)
+@pytest.mark.parametrize("count", [1, 5, 8])
+@pytest.mark.parametrize("N", [1, 3, 8, 83, 127, 128, 131, 1000, 10_000])
+def test_the_words_are_cut_into_stripes_of_equal_length(pool, N, count):
+    """At multiples of 16, if there are enough words."""
+    stripes = OutputLayer(np.zeros((N, 2)), 1, pool, count).stripes
+    assert len(stripes) == min(N, count)
+    check_pieces([slice(s.first, s.first + len(s.V)) for s in stripes], N, count)
+    for stripe in stripes:
+        check_pieces(stripe.halves, len(stripe.V), 2)
+
+
+def check_pieces(pieces, length, count):
+    """One behind the other, of nearly equal length."""
+    unit = 16 if length >= 16 * count else 1
+    edges = [0, *(piece.stop for piece in pieces)]
+    assert [piece.start for piece in pieces] == edges[:-1]
+    assert edges[-1] == length
+    assert all(edge % unit == 0 for edge in edges[:-1])
+    lengths = np.diff(edges)
+    assert max(lengths) - min(lengths) <= (2 * unit if unit > 1 else 1)
 
 
 # Another output layer
