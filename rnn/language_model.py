@@ -110,7 +110,8 @@ def text_loss(
     """E = sum_p E_p over the pieces of a text, :eq:`eq-text-loss`, in nats.
 
     The state is carried from piece to piece, and a piece is short enough that its
-    logits stay within some megabytes: beside the indices, memory does not grow.
+    logits stay within some megabytes; its states take H / N as much. Neither grows with
+    the text.
 
     Args:
         params: the parameters U (H, N), W (H, H), V (N, H).
@@ -153,7 +154,7 @@ def nearest_words(
         0 if either column is zero.
 
     Raises:
-        ValueError: if index is none of a word, or count is negative.
+        ValueError: if index is not that of a word, or count is negative.
     """
     U = check_parameters(params).U
     check_indices("index", [index], U.shape[1])
@@ -315,12 +316,14 @@ def _chunks(
 
 
 def _before_last_tenth(found: IndexedText) -> int:
-    """Where the last tenth of a text begins, at a line; its end if a line is longer."""
+    """Where the last tenth of a text begins, at a line; the end of the text if not even
+    half of it came before.
+    """
     count = len(found.indices)
     end = found.types.index(END)
     (ends,) = np.nonzero(found.indices[: count * 9 // 10] == end)
     cut = int(ends[-1]) + 1 if len(ends) else 0
-    return cut if 2 * cut >= count else count  # rather the text itself than its title
+    return cut if 2 * cut >= count else count  # else too little to learn
 
 
 def _checksum(*texts: NDArray[Any]) -> str:
@@ -347,7 +350,7 @@ def _tokens(prompt: str, characters: bool) -> list[str]:
 
 
 def _join(tokens: list[str], characters: bool) -> str:
-    """The text of tokens, the inverse of taking it apart."""
+    """The text of tokens; taken apart, it gives them again."""
     lines: list[list[str]] = [[]]
     for token in tokens:
         if token == END:
@@ -365,7 +368,7 @@ def word_costs(
     activation: Activation = sigmoid,
     classes: Classes | None = None,
 ) -> Iterator[NDArray[np.float64]]:
-    """What each word of a text costs, learnt from once it was predicted.
+    """What each word of a text costs; with a rate, each is then learnt from.
 
     Args:
         params: the parameters U (H, N), W (H, H), V (N, H); they stay as they are.
@@ -544,7 +547,8 @@ class LanguageModel:
         batch: B, how many lanes the text is cut into; 1 to learn word by word.
         chunk: how many steps a chunk has, for a batch above 1.
         optimizer: "sgd"; for a batch above 1 also "adagrad" or, without classes,
-            "adam". None for the last of these that may be.
+            "adam". None for "sgd" word by word, and for a batch above 1 for "adam", or
+            with classes "adagrad".
         dropout: the probability with which each element of U w(t), and of s(t) on its
             way to V, is dropped while learning, for a batch above 1.
         classes: C, the number of classes of words; None for a softmax over all words.
@@ -641,7 +645,7 @@ class LanguageModel:
         Args:
             text: what to learn.
             valid: the validation text; None holds out the last tenth of `text`, in
-                whole lines, or takes `text` itself if a line makes up most of it.
+                whole lines, or takes `text` itself if not even half would be left.
             resume: go on with a training that was interrupted, saved and loaded.
             progress: called between pieces of the text, or chunks. What it raises ends
                 `fit`; the model may be saved all the same, and resumed.
@@ -652,8 +656,8 @@ class LanguageModel:
         Raises:
             DivergenceError: if the learning rate is too large. The model is the best so
                 far; in the first epoch, that which training began with.
-            ValueError: if a text cannot be read, has fewer words than the batch lanes,
-                or cannot be resumed with.
+            ValueError: if a text cannot be read, has fewer words than the batch has
+                lanes, or is not the one that the training to be resumed began with.
         """
         vocabulary, indices, held_out = self._read_texts(text, valid, resume)
         run = self._begin(vocabulary, indices, held_out, resume)
@@ -884,7 +888,8 @@ class LanguageModel:
         Args:
             text: the text to be predicted.
             dynamic: go on learning while reading; each word is predicted before it is
-                learnt from. The model itself stays as it is.
+                learnt from, by errors that are sent back tau steps, or 4 if training
+                was in chunks. The model itself stays as it is.
             alpha: the rate of that learning, word by word; None for the one that
                 training began with, or for 0.1 if that was in chunks.
 
@@ -892,6 +897,7 @@ class LanguageModel:
             The `Evaluation`.
 
         Raises:
+            DivergenceError: if dynamic, and so large a rate that a cost is not finite.
             ValueError: if the model was not trained, the text cannot be read, or alpha
                 is negative, not finite, or given without dynamic.
         """
@@ -934,7 +940,7 @@ class LanguageModel:
         temperature: float = 1.0,
         prompt: str = "",
     ) -> str:
-        """A text that the model makes up, a word after the other, :eq:`eq-generate`.
+        """A text that the model makes up, one word after another, :eq:`eq-generate`.
 
         Args:
             rng: where the randomness comes from.

@@ -146,8 +146,8 @@ class Stripe:
     """The exponentials of some columns of the logits, and what is made from them.
 
     Args:
-        V: the rows of V that make these columns, some words' own.
-        gradient: where their gradient shall stand, the same shape.
+        V: the rows of V of some neighbouring words, which make these columns.
+        gradient: where their gradient is put, the same shape.
         first: the index of the first of these words.
         rows: the most rows that states will have.
     """
@@ -185,7 +185,7 @@ class Stripe:
         self._exponentials[rows, columns[rows]] -= n[rows]
 
     def backward(self, half: slice, small: NDArray[Any]) -> float:
-        """Half of the gradient, (X - diag(n) D)^T small; the sum of its squares."""
+        """(X - diag(n) D)^T small for half of the words; the sum of its squares."""
         X = self._exponentials[: len(small), half]
         part = np.matmul(X.T, small, out=self.gradient[half]).reshape(-1)
         return float(part @ part)
@@ -203,7 +203,7 @@ class OutputLayer:
             a few processors.
 
     Attributes:
-        gradient: where dE/dV is left, shape (N, H).
+        gradient: where scale times dE/dV is left, shape (N, H).
         sums: what AdaGrad remembers of each row, in a list of one array, shape (N, 1).
     """
 
@@ -343,7 +343,7 @@ class Output(Protocol):
 def column_sums(
     words: NDArray[Any], errors: NDArray[Any]
 ) -> tuple[NDArray[Any], NDArray[Any]]:
-    """sum of errors(r) over the rows r with w(r) = m, :eq:`eq-columns`.
+    """sum of errors(r) over the rows r with w(r) = m; :eq:`eq-columns` for -delta.
 
     Args:
         words: a word index for each row, shape (R,).
@@ -381,7 +381,7 @@ def dropout_mask(
     Args:
         rng: where the randomness comes from.
         shape: shape of the mask.
-        p: how many are dropped on average, from 0 to below 1.
+        p: the probability that an element is dropped, from 0 to below 1.
         dtype: float type of the mask.
 
     Raises:
@@ -394,13 +394,13 @@ def dropout_mask(
 
 
 class ChunkGradient(NamedTuple):
-    """The gradient of a chunk; only columns of dE/dU that are not zero.
+    """The gradient of E / B for a chunk; for U only the columns that were read.
 
     Attributes:
         words: the words that were read, ascending, shape (K,).
-        columns: their columns of dE/dU, as rows, shape (K, H).
-        W: dE/dW, shape (H, H); as V valid until the next chunk.
-        V: dE/dV, shape (N, H).
+        columns: their columns of (dE/dU) / B, as rows, shape (K, H).
+        W: (dE/dW) / B, shape (H, H); like V valid until the next chunk.
+        V: (dE/dV) / B, shape (N, H).
         norm: the root of the sum of all squares.
     """
 
@@ -463,7 +463,7 @@ class ChunkLearner:
         optimizer: "sgd" for plain steps; "adam" or "adagrad" for those of `adam_step`
             or `adagrad_step` with the clipped gradient.
         output: makes the output layer from V, the most rows, and the pool;
-            `OutputLayer` unless given, and then without Adam.
+            `OutputLayer` unless given. One that is given excludes Adam.
 
     Attributes:
         state: the last state of each lane, shape (B, H); zeros in the beginning.
@@ -541,10 +541,11 @@ class ChunkLearner:
             What the words cost before they were learnt from, in nats.
 
         Raises:
-            DivergenceError: if the running mean of the cost rises a nat above that of
-                the first chunk and above log N, or the gradient is not finite; the
+            DivergenceError: if the running mean of the cost is a nat above log N and
+                above the cost of the first chunk, or the gradient is not finite; the
                 parameters stay as they are.
-            ValueError: if an argument is out of its range; the message names it.
+            ValueError: if an argument is out of its range; the message names it. Or if
+                the states overflow.
         """
         alpha = check_alpha(alpha)
         plain = self.moments is None and self.sums is None
@@ -576,7 +577,7 @@ class ChunkLearner:
     ) -> tuple[float, ChunkGradient]:
         """E in nats and the gradient of E / B for a chunk; the state goes on.
 
-        Arguments and errors are those of `learn`.
+        Arguments are those of `learn` without alpha, and so is its ValueError.
         """
         loss, (found, columns, dW, norm) = self._gradient(words, targets, rng, 1.0)
         return loss, ChunkGradient(found, columns, dW, self._output.gradient, norm)

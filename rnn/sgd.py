@@ -136,7 +136,7 @@ class PendingUpdates:
 
     @property
     def next_error(self) -> NDArray[Any]:
-        """The place of the error that `add` comes to next, shape (N,)."""
+        """The row in which the next error will wait, shape (N,)."""
         place: NDArray[Any] = self._columns[self.V.shape[1] + self.count]
         return place
 
@@ -240,7 +240,7 @@ def _sent_back(
 
 
 class DivergenceError(ValueError):
-    """Learning made the model worse than guessing: the learning rate is too large."""
+    """The running mean of the cost is too high: most often the rate is too large."""
 
 
 #: Over how many words, roughly, the running mean of the cost is taken.
@@ -281,7 +281,7 @@ def learn_online(
         memory: what an earlier call returned, if this text goes on from there.
         limit: errors are clipped to -limit .. limit.
         ceiling: the running mean cost at which learning is given up, in nats;
-            log N + 1 unless given.
+            log N + 1 unless given. At math.inf only a cost that is not finite ends it.
         activation: f of the hidden layer.
         output: an output layer that stands for `SoftmaxOutput(params.V)`.
 
@@ -290,9 +290,10 @@ def learn_online(
         and the memory with which the next call goes on.
 
     Raises:
-        DivergenceError: if the running mean of the cost reaches the ceiling.
-        ValueError: if an argument has the wrong shape, an index is out of range, a
-            number is not finite; the message names the argument.
+        DivergenceError: if the running mean of the cost reaches the ceiling; params
+            are what they have become.
+        ValueError: if an argument has the wrong shape, an index or a number is out of
+            its range, params or alpha are not finite; the message names the argument.
     """
     U, W, V = params = check_writable(params)
     words, targets = _check_text(words, targets, len(V))
@@ -385,8 +386,8 @@ def next_schedule(schedule: Schedule, cost: float) -> Schedule:
         cost: what the validation text costs now, in nats, in all or per word.
 
     Returns:
-        The schedule of the next epoch, with half the rate from the first epoch on that
-        gains less than 0.3 %, and 0 after the second such epoch.
+        The schedule of the next epoch, with the rate halved after each epoch from the
+        first one on that gains less than 0.3 %, and 0 after the second such epoch.
 
     Raises:
         ValueError: if the cost is negative or not a number.
