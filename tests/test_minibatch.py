@@ -298,13 +298,14 @@ def test_ordinary_logits_are_made_once(pool, monkeypatch):
 
 
 @pytest.mark.parametrize("count", [1, 5, 8])
-@pytest.mark.parametrize("N", [1, 3, 8, 83, 127, 128, 131, 1000, 10_000])
+@pytest.mark.parametrize("N", [1, 3, 8, 83, 121, 127, 128, 131, 1000, 10_000])
 def test_the_words_are_cut_into_stripes_of_equal_length(pool, N, count):
     """At multiples of 16, if there are enough words."""
     stripes = OutputLayer(np.zeros((N, 2)), 1, pool, count).stripes
     assert len(stripes) == min(N, count)
     check_pieces([slice(s.first, s.first + len(s.V)) for s in stripes], N, count)
     for stripe in stripes:
+        assert len(stripe.halves) == min(len(stripe.V), 2)
         check_pieces(stripe.halves, len(stripe.V), 2)
 
 
